@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The knowledge base: facts, local documents and event logs in RocksDB, derived insights in memory,
+ * lexical and vector indexes beside them. One process opens a folder at a time. A batch collects
+ * writes; kb_commit makes them durable in one synced write and only then shows them. Thread: any
+ * (readers share, a commit excludes); all but batch building blocks.
+ */
+#ifndef KS_KB_KB_H
+#define KS_KB_KB_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "insight.h"
+#include "record.h"
+
+struct kb;
+struct kb_batch;
+
+struct kb_options {
+    const char *dir;           /* data folder; made when missing */
+    const struct clock *clock; /* borrowed */
+    /* Called with a sentence about something survived ("vector snapshot damaged, rebuilt from
+     * ..."). May be NULL. */
+    void (*notice)(void *ctx, const char *sentence);
+    void *notice_ctx;
+    bool sync; /* fsync at commit; false only for benchmarks and tests */
+};
+
+/*
+ * Opens or creates. ERR_CONFLICT when another process holds the folder, ERR_CORRUPT when stored
+ * data are damaged beyond what can be rebuilt, ERR_REFUSED when the schema is newer than this
+ * program, ERR_IO else.
+ */
+int kb_open(const struct kb_options *o, struct kb **out, struct err *err);
+/* Writes the index snapshot and closes. NULL is fine. */
+void kb_close(struct kb *kb);
+
+/* Local documents: one JSON object per key, replaced as a whole. */
+enum kb_doc { KB_TASK, KB_DEVICE, KB_PROGRAM, KB_SEARCH, KB_SIDE, KB_DOC_COUNT };
+
+struct kb_batch *kb_batch_new(struct kb *kb);
+void kb_batch_free(struct kb_batch *b); /* NULL is fine; drops what was not committed */
+/* All kb_batch_* borrow their arguments. They return -1 only for ERR_NOMEM and ERR_INVALID. */
+int kb_batch_put_doc(struct kb_batch *b, enum kb_doc kind, const char *key, const json_t *doc,
+                     struct err *err);
+int kb_batch_delete_doc(struct kb_batch *b, enum kb_doc kind, const char *key, struct err *err);
+/* Event `seq` of a search; committing an existing number is ERR_CONFLICT. */
+int kb_batch_add_event(struct kb_batch *b, const char *search, uint64_t seq, const json_t *event,
+                       struct err *err);
+/* Facts: adding one that is there changes nothing. `*id` (may be NULL) gets the content address. */
+int kb_batch_add_evaluation(struct kb_batch *b, const struct evaluation *e, struct id *id,
+                            struct err *err);
+int kb_batch_add_claim(struct kb_batch *b, const struct claim *c, struct id *id, struct err *err);
+int kb_batch_add_evidence(struct kb_batch *b, const struct evidence *e, struct id *id,
+                          struct err *err);
+int kb_batch_add_retraction(struct kb_batch *b, const struct retraction *r, struct id *id,
+                            struct err *err);
+int kb_batch_add_link(struct kb_batch *b, const struct link *l, struct id *id, struct err *err);
+/* One synced write; then derived state and indexes. The batch is empty afterwards, also after
+ * failure. */
+int kb_commit(struct kb_batch *b, struct err *err);
+/* Nanoseconds that the last successful commit of this batch object waited for the disk. */
+uint64_t kb_batch_sync_ns(const struct kb_batch *b);
+
+/* Reads. ERR_NOT_FOUND when there is none; `*out` is the caller's. */
+int kb_get_doc(struct kb *kb, enum kb_doc kind, const char *key, json_t **out, struct err *err);
+/* Calls fn for each document in key order until it returns non-zero. */
+int kb_each_doc(struct kb *kb, enum kb_doc kind,
+                int (*fn)(void *ctx, const char *key, const json_t *doc), void *ctx,
+                struct err *err);
+int kb_each_event(struct kb *kb, const char *search, uint64_t from_seq,
+                  int (*fn)(void *ctx, uint64_t seq, const json_t *event), void *ctx,
+                  struct err *err);
+int kb_get_evaluation(struct kb *kb, const struct id *id, struct evaluation *out, struct err *err);
+/* Evaluations of a task on a device (NULL: any device) with local sequence number <= max_seq, in
+ * sequence order. */
+int kb_each_evaluation(struct kb *kb, const char *task, const char *device, uint64_t max_seq,
+                       int (*fn)(void *ctx, uint64_t seq, const struct id *id,
+                                 const struct evaluation *e),
+                       void *ctx, struct err *err);
+int kb_get_evidence(struct kb *kb, const struct id *id, struct evidence *out, struct err *err);
+/* Sequence number of the newest committed fact; 0 in an empty base. */
+uint64_t kb_last_seq(struct kb *kb);
+
+/* Calls fn for each insight in id order under the read lock; do not call kb_* from fn. */
+int kb_each_insight(struct kb *kb, int (*fn)(void *ctx, const struct insight *in), void *ctx);
+/* A copy of one insight by full id or unambiguous prefix of at least 6 digits; release with
+ * insight_release. */
+int kb_get_insight(struct kb *kb, const char *id, struct insight *out, struct err *err);
+void insight_release(struct insight *in);
+
+struct kb_stats {
+    uint64_t facts[FACT_COUNT];
+    uint64_t docs[KB_DOC_COUNT];
+    uint64_t insights, last_seq, bytes_on_disk, vectors_indexed, vectors_pending;
+    uint32_t schema;
+    bool index_exact; /* exact search, no IVF yet */
+};
+int kb_get_stats(struct kb *kb, struct kb_stats *out, struct err *err);
+/*
+ * Reads everything back: parses every record, recomputes every content address, refolds the
+ * insights and compares. Problems are appended to `problems` (an array of sentences). `digest` gets
+ * the SHA-256 over facts' ids and derived state.
+ */
+int kb_verify(struct kb *kb, json_t *problems, struct id *digest, struct err *err);
+
+/* ---- Retrieval ---- */
+
+struct kb_query {
+    const char *text; /* may be "" */
+    const char *task; /* definition name, NULL for any */
+    const char
+        *family; /* hard filter on scope; NULL for any (a claim of family "" always passes) */
+    const char *device_class; /* for the posterior and the expected usefulness; NULL for any */
+    const char *device;       /* hard filter: evidence on this device; NULL for any */
+    const char *shape;        /* shape regime of `task`; NULL when unknown */
+    const char *features;     /* hardware features present, comma-separated; NULL: not filtered */
+    const char *technique;    /* hard filter; synonyms are resolved; NULL for any */
+    uint64_t as_of_ns;        /* only facts committed at or before this wall time; 0: now */
+    size_t limit;             /* 1..100 */
+    bool explain;
+};
+/*
+ * Answers as product JSON: {hits[{insight, statement, technique, scope{}, condition, effect{mean,
+ * sd, n, cell}, blind, steered, failures, state, score, why[], evidence[]}], removed{filter: n},
+ * took_us}. evidence[] holds at most 8 items {id, task, device, device_class, shape, toolchain,
+ * effect, sd, steered, failure, measured_at, with, without}, newest first; with explain each hit
+ * has ranks{lexical, vector, fused, usefulness}. ERR_INVALID for a bad limit.
+ */
+int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *err);
+
+#endif
