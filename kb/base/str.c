@@ -177,7 +177,7 @@ static size_t utf8_len(const unsigned char *s, size_t left)
 
 char *str_visible(const char *s, size_t len, char *out, size_t size)
 {
-    size_t o = 0;
+    size_t o = 0, safe = 0; /* safe: the last end of a piece with room for "..." and the NUL behind */
 
     if (size == 0)
         return out;
@@ -199,18 +199,19 @@ char *str_visible(const char *s, size_t len, char *out, size_t size)
             n = (size_t)snprintf(piece, sizeof(piece), "\\x%02x", c);
             take = 1;
         }
-        if (o + n + 4 > size && i + take < len) {
-            if (size > o + 4) {
+        if (o + n + 1 > size) {
+            o = safe;
+            if (size >= 4) {
                 memcpy(out + o, "...", 3);
                 o += 3;
             }
             break;
         }
-        if (o + n + 1 > size)
-            break;
         memcpy(out + o, piece, n);
         o += n;
         i += take;
+        if (o + 4 <= size)
+            safe = o;
     }
     out[o] = '\0';
     return out;
