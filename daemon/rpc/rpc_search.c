@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Methods on searches. Thread: loop; what reads a search's state runs on a worker. */
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "conf.h"
+#include "daemon.h"
+#include "eval/pack.h"
+#include "near.h"
+#include "rpc/rpc.h"
+#include "sched/searches.h"
+
+enum { EVALS_MAX = 100000, WINDOW_DEFAULT = 1 };
+
+/* ---- search.start ---- */
+
+struct start_params {
+    char *task, *device, *set;
+    int proposer, strategy, policy;
+    bool cold;
+    uint64_t seed;
+    bool seed_given;
+    uint64_t window;
+    json_t *budget;
+};
+
+static const char *const proposers[] = { "builtin", NULL };
+static const char *const strategies[] = { "world-model", NULL };
+static const char *const policies[] = { "utility", "lexicographic", NULL };
+
+static const struct param start_rows[] = {
+    { "task", PARAM_NAME, offsetof(struct start_params, task), PARAM_REQUIRED,
+      "definition to search", 0, 0, NULL, 0 },
+    { "device", PARAM_NAME, offsetof(struct start_params, device), 0,
+      "device name; default from the configuration", 0, 0, NULL, 0 },
+    { "set", PARAM_NAME, offsetof(struct start_params, set), 0, "workload set; default \"cpu\"", 0,
+      0, NULL, 0 },
+    { "proposer", PARAM_ENUM, offsetof(struct start_params, proposer), 0, "who proposes programs",
+      0, 0, proposers, 0 },
+    { "strategy", PARAM_ENUM, offsetof(struct start_params, strategy), 0, "how the search goes", 0,
+      0, strategies, 0 },
+    { "policy", PARAM_ENUM, offsetof(struct start_params, policy), 0,
+      "selection policy of the world model", 0, 0, policies, 0 },
+    { "cold", PARAM_BOOL, offsetof(struct start_params, cold), 0, "read nothing from memory", 0, 0,
+      NULL, 0 },
+    { "seed", PARAM_U64, offsetof(struct start_params, seed), 0, "fixes every random choice", 0, 0,
+      NULL, PARAM_SEEN(struct start_params, seed_given) },
+    { "window", PARAM_U64, offsetof(struct start_params, window), 0,
+      "stagnation window K of both counters", 1, 1000, NULL, 0 },
+    { "budget", PARAM_JSON, offsetof(struct start_params, budget), 0,
+      "{\"evals\": integer, \"time\": seconds}", 0, 0, NULL, 0 },
+    { 0 },
+};
+
+struct budget {
+    uint64_t evals;
+    double time_s;
+};
+
+static const struct param budget_rows[] = {
+    { "evals", PARAM_U64, offsetof(struct budget, evals), 0, "evaluations", 1, EVALS_MAX, NULL, 0 },
+    { "time", PARAM_REAL, offsetof(struct budget, time_s), 0, "seconds", 0.001, 1e8, NULL, 0 },
+    { 0 },
+};
+
+static void start_defaults(void *p)
+{
+    ((struct start_params *)p)->window = WINDOW_DEFAULT;
+}
+
+static void offer_task(const struct packs *packs, struct near *near)
+{
+    for (size_t i = 0; i < packs_count(packs); i++) {
+        const struct pack *p = packs_get(packs, i);
+
+        for (size_t k = 0; k < p->n_definitions; k++)
+            near_offer(near, p->definitions[k].name);
+    }
+}
+
+static int check_task(const struct daemon *d, const struct start_params *p,
+                      const struct pack_definition **def, const struct pack_set **set,
+                      struct err *err)
+{
+    const struct pack_definition *found = packs_find(d->packs, p->task);
+
+    if (found == NULL) {
+        struct near near = { .wanted = p->task };
+        char text[256];
+
+        offer_task(d->packs, &near);
+        return err_set(err, ERR_NOT_FOUND, "there is no task '%s'%s", p->task,
+                       near_text(&near, text, sizeof(text)));
+    }
+    if (found->pack->space == NULL)
+        return err_set(err, ERR_INVALID,
+                       "task '%s' has no tunable template, which the built-in proposer needs",
+                       p->task);
+    *set = p->set ? pack_set(found, p->set) : pack_default_set(found);
+    if (*set == NULL)
+        return err_set(err, ERR_NOT_FOUND, "task '%s' has no workload set '%s'", p->task,
+                       p->set ? p->set : "cpu");
+    *def = found;
+    return 0;
+}
+
+static void new_search_id(char out[SEARCH_ID_MAX])
+{
+    uint8_t bytes[6] = { 0 };
+
+    rng_os(bytes, sizeof(bytes));
+    out[0] = 's';
+    str_hex(bytes, sizeof(bytes), out + 1);
+}
+
+static json_t *relatives_of(const struct daemon *d, const struct pack_definition *def)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < def->pack->n_definitions; i++) {
+        const struct pack_definition *other = &def->pack->definitions[i];
+        double similarity = other == def ? 1 : pack_similarity(def, other);
+
+        if (similarity > 0 && packs_find(d->packs, other->name) == other)
+            json_array_append_new(
+                list, json_pack("{s:s, s:f}", "task", other->name, "similarity", similarity));
+    }
+    return list;
+}
+
+/* Numbers that conditions may be learned from: constant axes of the task, and the size of the
+ * machine. */
+static json_t *features_of(const struct pack_definition *def, const json_t *device)
+{
+    static const char *const device_keys[] = { "cores", "threads", "copy_gbs", "fma_gflops" };
+    json_t *features = json_object();
+
+    for (size_t i = 0; i < def->n_axes; i++)
+        json_object_set_new(features, def->axes[i].name, json_integer(def->axes[i].value));
+    for (size_t i = 0; i < ARRAY_LEN(device_keys); i++) {
+        double v = jsonx_num(device, device_keys[i], NAN);
+
+        /* three digits: a bandwidth measured anew is the same machine */
+        if (isfinite(v) && v != 0) {
+            double unit = pow(10, floor(log10(fabs(v))) - 1);
+
+            json_object_set_new(features, device_keys[i], json_real(round(v / unit) * unit));
+        }
+    }
+    return features;
+}
+
+static void started(void *arg, const char *id, const struct err *err)
+{
+    struct rpc_call *call = arg;
+
+    if (err)
+        rpc_fail(call, err);
+    else
+        rpc_reply(call, json_pack("{s:s, s:s}", "id", id, "state", "queued"));
+}
+
+/* A start waits for its device: the first search on a machine probes it. */
+struct start_call {
+    struct rpc_call *call;
+    struct start_params *params;
+    struct budget budget;
+};
+
+static void start_on(void *arg, const json_t *device, const struct err *err)
+{
+    struct start_call *sc = arg;
+    struct start_params *p = sc->params;
+    struct daemon *d = rpc_daemon(sc->call);
+    const struct pack_definition *def;
+    const struct pack_set *set;
+    struct search_spec spec = { 0 };
+    struct search_scope scope = { 0 };
+    struct err mine;
+
+    if (err != NULL || check_task(d, p, &def, &set, &mine) != 0) {
+        rpc_fail(sc->call, err ? err : &mine);
+        free(sc);
+        return;
+    }
+    new_search_id(spec.id);
+    spec.task = xstrdup(p->task);
+    spec.device = xstrdup(p->device ? p->device : d->conf->default_device);
+    spec.set = xstrdup(set->name);
+    spec.proposer = xstrdup(proposers[p->proposer]);
+    spec.strategy = xstrdup(strategies[p->strategy]);
+    spec.policy = select_policy_from_name(policies[p->policy]);
+    spec.cold = p->cold;
+    spec.seed = p->seed;
+    if (!p->seed_given) {
+        rng_os(&spec.seed, sizeof(spec.seed));
+        spec.seed >>= 12; /* 52 bits survive any JSON reader */
+    }
+    spec.budget_evals = sc->budget.evals;
+    spec.budget_time_ns = (uint64_t)(sc->budget.time_s * 1e9);
+    spec.window = (uint32_t)p->window;
+    scope.family = xstrdup(def->pack->family);
+    scope.shape = xstrdup(def->shape);
+    scope.dtype = xstrdup(def->pack->dtype);
+    scope.language = xstrdup(def->pack->language);
+    scope.bottleneck = xstrdup(def->pack->bottleneck);
+    scope.device_class = xstrdup(jsonx_str(device, "class", ""));
+    scope.toolchain = xstrdup(jsonx_str(device, "toolchain", ""));
+    scope.features = features_of(def, device);
+    scope.relatives = relatives_of(d, def);
+    searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space, started,
+                   sc->call);
+    free(sc);
+}
+
+static void search_start(struct rpc_call *call, void *params)
+{
+    struct start_params *p = params;
+    struct daemon *d = rpc_daemon(call);
+    const struct pack_definition *def;
+    const struct pack_set *set;
+    struct budget budget = { 0 };
+    struct start_call *sc;
+    struct err err;
+
+    if (check_task(d, p, &def, &set, &err) != 0 ||
+        (p->budget && param_parse(budget_rows, p->budget, &budget, &err) != 0)) {
+        rpc_fail(call, &err);
+        return;
+    }
+    /* A budget of time alone bounds the search by itself; evaluations then only need a cap. */
+    if (budget.evals == 0)
+        budget.evals = budget.time_s > 0 ? EVALS_MAX : SEARCH_EVALS_DEFAULT;
+    sc = xcalloc(1, sizeof(*sc));
+    *sc = (struct start_call){ call, p, budget };
+    device_ensure(d, p->device ? p->device : d->conf->default_device, start_on, sc);
+}
+
+/* ---- search.list ---- */
+
+struct list_ctx {
+    json_t *out;
+};
+
+static int list_one(void *ctx, const char *key, const json_t *doc)
+{
+    static const char *const kept[] = { "id",          "task",         "device",        "cold",
+                                        "seed",        "state",        "reason",        "created",
+                                        "evaluations", "budget_evals", "best_objective" };
+    struct list_ctx *l = ctx;
+    json_t *item = json_object();
+
+    (void)key;
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        if (json_object_get(doc, kept[i]))
+            json_object_set(item, kept[i], json_object_get(doc, kept[i]));
+    json_array_append_new(l->out, item);
+    return 0;
+}
+
+static int refresh_one(void *ctx, const struct search *s, const char *held_up, struct err *err)
+{
+    json_t *item = ctx, *doc = search_summary(s);
+
+    (void)err;
+    json_object_set(item, "state", json_object_get(doc, "state"));
+    if (held_up[0])
+        json_object_set_new(item, "state", json_string("waiting"));
+    json_object_set(item, "evaluations", json_object_get(doc, "evaluations"));
+    if (json_object_get(doc, "best_objective"))
+        json_object_set(item, "best_objective", json_object_get(doc, "best_objective"));
+    json_decref(doc);
+    return 0;
+}
+
+static int newer_first(const void *pa, const void *pb)
+{
+    const json_t *a = *(json_t *const *)pa, *b = *(json_t *const *)pb;
+    long long ca = jsonx_int(a, "created", 0), cb = jsonx_int(b, "created", 0);
+
+    if (ca != cb)
+        return ca > cb ? -1 : 1;
+    return strcmp(jsonx_str(a, "id", ""), jsonx_str(b, "id", ""));
+}
+
+static json_t *sorted(json_t *list)
+{
+    size_t n = json_array_size(list);
+    json_t **v = xcalloc(n + 1, sizeof(*v));
+    json_t *out = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        v[i] = json_array_get(list, i);
+    qsort(v, n, sizeof(*v), newer_first);
+    for (size_t i = 0; i < n; i++)
+        json_array_append(out, v[i]);
+    free(v);
+    json_decref(list);
+    return out;
+}
+
+static int list_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    struct list_ctx l = { json_array() };
+    json_t *item;
+    size_t i;
+
+    (void)params;
+    if (kb_each_doc(d->kb, KB_SEARCH, list_one, &l, err) != 0) {
+        json_decref(l.out);
+        return -1;
+    }
+    json_array_foreach (l.out, i, item) {
+        struct err ignored;
+
+        if (!search_is_over(search_state_from_name(jsonx_str(item, "state", "done"))))
+            searches_with(d->searches, jsonx_str(item, "id", ""), refresh_one, item, &ignored);
+    }
+    *result = json_pack("{s:o}", "searches", sorted(l.out));
+    return 0;
+}
+
+static void search_list(struct rpc_call *call, void *params)
+{
+    (void)params;
+    rpc_run(call, list_run);
+}
+
+/* ---- Methods that name a search ---- */
+
+struct one_params {
+    char *search, *node;
+};
+
+static const struct param one_rows[] = {
+    { "search", PARAM_NAME, offsetof(struct one_params, search), PARAM_REQUIRED, "search id", 0, 0,
+      NULL, 0 },
+    { 0 },
+};
+
+static const struct param explain_rows[] = {
+    { "search", PARAM_NAME, offsetof(struct one_params, search), PARAM_REQUIRED, "search id", 0, 0,
+      NULL, 0 },
+    { "node", PARAM_NAME, offsetof(struct one_params, node), 0,
+      "node of its world model; all when absent", 0, 0, NULL, 0 },
+    { 0 },
+};
+
+static int show_with(void *ctx, const struct search *s, const char *held_up, struct err *err)
+{
+    json_t *show = search_show_json(s);
+
+    (void)err;
+    if (held_up[0]) {
+        json_object_set_new(show, "state", json_string("waiting"));
+        json_object_set_new(show, "reason", json_string(held_up));
+    }
+    *(json_t **)ctx = show;
+    return 0;
+}
+
+static int show_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    return searches_with(d->searches, ((struct one_params *)params)->search, show_with, result,
+                         err);
+}
+
+static void search_show(struct rpc_call *call, void *params)
+{
+    (void)params;
+    rpc_run(call, show_run);
+}
+
+static int tree_with(void *ctx, const struct search *s, const char *held_up, struct err *err)
+{
+    (void)held_up;
+    (void)err;
+    *(json_t **)ctx = search_tree_json(s);
+    return 0;
+}
+
+static int tree_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    return searches_with(d->searches, ((struct one_params *)params)->search, tree_with, result,
+                         err);
+}
+
+static void search_tree(struct rpc_call *call, void *params)
+{
+    (void)params;
+    rpc_run(call, tree_run);
+}
+
+struct explain_ctx {
+    const char *node;
+    json_t *out;
+};
+
+static int explain_with(void *ctx, const struct search *s, const char *held_up, struct err *err)
+{
+    struct explain_ctx *e = ctx;
+
+    (void)held_up;
+    return search_explain_json(s, e->node, &e->out, err);
+}
+
+static int explain_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    struct one_params *p = params;
+    struct explain_ctx e = { p->node, NULL };
+
+    if (searches_with(d->searches, p->search, explain_with, &e, err) != 0)
+        return -1;
+    *result = e.out;
+    return 0;
+}
+
+static void search_explain(struct rpc_call *call, void *params)
+{
+    (void)params;
+    rpc_run(call, explain_run);
+}
+
+/* ---- Watch ---- */
+
+/* A search that is over has nothing more to say: the stream ends at once. */
+static int watch_over_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    json_t *doc;
+
+    if (kb_get_doc(d->kb, KB_SEARCH, ((struct one_params *)params)->search, &doc, err) != 0) {
+        if (err->code == ERR_NOT_FOUND)
+            err_set(err, ERR_NOT_FOUND, "there is no search '%s'; 'search list' shows them",
+                    ((struct one_params *)params)->search);
+        return -1;
+    }
+    *result = json_pack("{s:s, s:s}", "id", jsonx_str(doc, "id", ""), "state",
+                        jsonx_str(doc, "state", ""));
+    json_decref(doc);
+    return 0;
+}
+
+static void search_watch(struct rpc_call *call, void *params)
+{
+    struct one_params *p = params;
+    enum search_state state = searches_live_state(rpc_daemon(call)->searches, p->search);
+    char key[128];
+    struct err err;
+
+    if (state == SEARCH_STATE_COUNT) {
+        rpc_run(call, watch_over_run);
+        return;
+    }
+    snprintf(key, sizeof(key), "search:%s", p->search);
+    if (rpc_subscribe(call, key, &err) != 0)
+        rpc_fail(call, &err);
+    else
+        rpc_reply(call,
+                  json_pack("{s:s, s:s}", "id", p->search, "state", search_state_name(state)));
+}
+
+/* ---- Pause, resume, cancel ---- */
+
+static void requested(void *arg, const char *id, const struct err *err)
+{
+    struct rpc_call *call = arg;
+    enum search_state state;
+
+    if (err) {
+        rpc_fail(call, err);
+        return;
+    }
+    state = searches_live_state(rpc_daemon(call)->searches, id);
+    rpc_reply(call, json_pack("{s:s, s:s}", "id", id, "state", search_state_name(state)));
+}
+
+static void search_pause(struct rpc_call *call, void *params)
+{
+    searches_request(rpc_daemon(call)->searches, ((struct one_params *)params)->search,
+                     SEARCHES_PAUSE, requested, call);
+}
+
+static void search_resume(struct rpc_call *call, void *params)
+{
+    searches_request(rpc_daemon(call)->searches, ((struct one_params *)params)->search,
+                     SEARCHES_RESUME, requested, call);
+}
+
+static void search_cancel(struct rpc_call *call, void *params)
+{
+    searches_request(rpc_daemon(call)->searches, ((struct one_params *)params)->search,
+                     SEARCHES_CANCEL, requested, call);
+}
+
+const struct rpc_method rpc_search_methods[] = {
+    { "search.start", start_rows, sizeof(struct start_params), RPC_WRITE, search_start,
+      "Starts a search for a fast program for one task on one device. Without a budget it measures "
+      "40 evaluations.",
+      "{id, state}", start_defaults },
+    { "search.list", NULL, 0, 0, search_list, "Lists all searches, newest first.",
+      "{searches[{id, task, device, cold, seed, state, reason, created, evaluations, budget_evals, "
+      "best_objective}]}",
+      NULL },
+    { "search.show", one_rows, sizeof(struct one_params), 0, search_show,
+      "Everything about one search: best program, curve of evaluations, seeds from memory.",
+      "{id, task, device, set, proposer, strategy, policy, warm, seed, state, reason, created, "
+      "budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, "
+      "roofline}, curve[{evaluation, status, objective, best, arm, program, assignment, node}], "
+      "evaluations, failures{}, seeds[], predictions{n, crps}, nodes, cycles, trying{}, "
+      "overhead{n, own_ms_median, sync_ms_median}}",
+      NULL },
+    { "search.watch", one_rows, sizeof(struct one_params), RPC_STREAM, search_watch,
+      "Streams the events of a search as notifications search.event until search.end. One that is "
+      "over has no stream: the reply says so.",
+      "{id, state}", NULL },
+    { "search.pause", one_rows, sizeof(struct one_params), RPC_WRITE, search_pause,
+      "Pauses a search after the evaluation under way; answers when that is durable.",
+      "{id, state}", NULL },
+    { "search.resume", one_rows, sizeof(struct one_params), RPC_WRITE, search_resume,
+      "Goes on with a paused search.", "{id, state}", NULL },
+    { "search.cancel", one_rows, sizeof(struct one_params), RPC_WRITE, search_cancel,
+      "Ends a search; what it measured stays.", "{id, state}", NULL },
+    { "search.explain", explain_rows, sizeof(struct one_params), 0, search_explain,
+      "Why a node was chosen, what was tried there, and what came out.",
+      "{id, node{}, choices[{cycle, node, title, why, explanation, choice{}}], trials[]}", NULL },
+    { "search.tree", one_rows, sizeof(struct one_params), 0, search_tree,
+      "The world model of a search, as nodes and as text.",
+      "{id, format, revision, best, nodes[], text}", NULL },
+    { 0 },
+};

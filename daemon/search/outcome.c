@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recording outcomes; see outcome.h. */
+#include "search/outcome.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "search/world_ops.h"
+
+bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
+{
+    const struct trial *champion = search_trial(s, s->champion);
+
+    return champion != NULL && r->status == EVAL_OK &&
+           eval_result_objective_q(r) > champion->objective_q;
+}
+
+/* "Improved" needs a lower confidence bound above 1 against the champion, measured side by side. */
+static bool is_improved(const struct search *s, const struct outcome *o)
+{
+    if (o->result->status != EVAL_OK)
+        return false;
+    if (s->champion == 0)
+        return true;
+    return o->duel != NULL && o->duel->status == EVAL_OK && o->duel->has_champion &&
+           o->duel->vs_champion.ci_low > 1;
+}
+
+/* ---- Facts ---- */
+
+/* Paths do not belong into shareable facts: every word that begins with a slash becomes "<path>".
+ */
+static char *redacted(const char *message)
+{
+    struct buf b = { .max = 2000 };
+    struct err ignored;
+    bool word_start = true;
+
+    for (const char *p = message; *p && b.len < 1900; p++) {
+        if (word_start && *p == '/') {
+            buf_adds(&b, "<path>", &ignored);
+            while (p[1] && !strchr(" \t\n:'\",;)", p[1]))
+                p++;
+            continue;
+        }
+        word_start = strchr(" \t\n'\"(:=", *p) != NULL;
+        buf_add(&b, p, 1, &ignored);
+    }
+    return buf_take(&b);
+}
+
+static int64_t ratio_q(const struct eval_workload *w)
+{
+    return w->status == EVAL_OK ? quantise_log(w->ratio) : 0;
+}
+
+/* Borrows its strings: it is serialised at once. `workloads` has room for all. */
+static struct evaluation make_evaluation(const struct search *s, const struct trial *t,
+                                         const struct outcome *o, char *seed, char *message,
+                                         json_t *assignment, struct workload_time *workloads,
+                                         uint64_t now_s)
+{
+    const struct eval_result *r = o->result;
+    struct evaluation e = {
+        .task = s->spec.task,
+        .family = s->scope.family,
+        .set = s->spec.set,
+        .device = s->spec.device,
+        .device_class = s->scope.device_class,
+        .toolchain = s->scope.toolchain,
+        .shape = s->scope.shape,
+        .language = s->scope.language,
+        .program = s->scope.program,
+        .assignment = assignment,
+        .status = (char *)eval_status_name(r->status),
+        .message = message,
+        .objective_q = eval_result_objective_q(r),
+        .sd_q = eval_result_sd_q(r),
+        .steered = trial_steered(t),
+        .seed = seed,
+        .measured_at_s = now_s,
+        .n_workloads = r->n_workloads,
+        .workloads = workloads,
+    };
+
+    for (size_t i = 0; i < r->n_workloads; i++)
+        workloads[i] =
+            (struct workload_time){ r->workloads[i].name, ratio_q(&r->workloads[i]),
+                                    r->workloads[i].baseline_ns, r->workloads[i].candidate_ns };
+    return e;
+}
+
+static int add_evaluation(struct journal *j, const struct trial *t, const struct outcome *o,
+                          uint64_t now_s, struct id *id, struct err *err)
+{
+    const struct search *s = j->search;
+    CLEANUP(freep) char *message = redacted(o->result->message);
+    CLEANUP(freep)
+    struct workload_time *workloads = xcalloc(o->result->n_workloads + 1, sizeof(*workloads));
+    json_t *assignment = space_to_json(s->space, t->a);
+    struct evaluation e;
+    char seed[17];
+    int rc;
+
+    snprintf(seed, sizeof(seed), "%016llx", (unsigned long long)o->seed);
+    e = make_evaluation(s, t, o, seed, message, assignment, workloads, now_s);
+    rc = kb_batch_add_evaluation(j->batch, &e, id, err);
+    json_decref(assignment);
+    return rc;
+}
+
+static int learn(struct journal *j, const struct trial *t, uint64_t now_s, struct err *err)
+{
+    struct search *s = j->search;
+    struct learn_scope scope = search_learn_scope(s);
+    size_t n_evidence;
+
+    return learn_from_trial(j->batch, &scope, (const struct trial *const *)s->trials, t->n - 1, t,
+                            now_s, &n_evidence, err);
+}
+
+/* ---- Events ---- */
+
+static json_t *measured_event(const struct search *s, const struct trial *t,
+                              const struct outcome *o, const struct id *fact, bool improved)
+{
+    const struct eval_result *r = o->result;
+    int64_t objective_q = eval_result_objective_q(r);
+    bool ok = r->status == EVAL_OK;
+    double device_ms = r->build_ms + r->check_ms + r->timing_ms;
+    json_t *ev;
+
+    if (o->duel)
+        device_ms += o->duel->build_ms + o->duel->check_ms + o->duel->timing_ms;
+    ev = json_pack("{s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:I, s:I}", "type", "measured",
+                   "evaluation", (json_int_t)t->n, "node", t->node, "status",
+                   eval_status_name(r->status), "message", r->message, "objective_q",
+                   (json_int_t)objective_q, "sd_q", (json_int_t)eval_result_sd_q(r), "improved",
+                   improved, "fact", fact->hex, "wall_ns", (json_int_t)o->wall_ns, "device_ns",
+                   (json_int_t)(device_ms * 1e6));
+    if (ev == NULL)
+        return NULL;
+    if (ok && isfinite(r->roofline))
+        json_object_set_new(ev, "roofline", json_real(r->roofline));
+    if (ok && t->predicted)
+        json_object_set_new(ev, "crps",
+                            json_real(crps_normal(t->mean, t->sd, 1e-6 * (double)objective_q)));
+    if (o->duel && o->duel->has_champion)
+        json_object_set_new(ev, "duel",
+                            json_pack("{s:I, s:f, s:f, s:f}", "champion", (json_int_t)s->champion,
+                                      "ratio", o->duel->vs_champion.ratio, "ci_low",
+                                      o->duel->vs_champion.ci_low, "ci_high",
+                                      o->duel->vs_champion.ci_high));
+    return ev;
+}
+
+/* Counts the attempt on the node; the edit rides on the measured event. */
+static json_t *attempt_edit(const struct trial *t, const char *status)
+{
+    struct world_edit edit;
+    json_t *j;
+
+    world_edit_init(&edit, WORLD_BY_SYSTEM, "measured", t->n);
+    world_edit_attempt(&edit, t->node, status);
+    j = world_edit_to_json(&edit);
+    world_edit_release(&edit);
+    return j;
+}
+
+static int record_lost(struct journal *j, struct trial *t, const struct outcome *o, struct err *err)
+{
+    if (journal_add(j,
+                    json_pack("{s:s, s:I, s:s}", "type", "lost", "evaluation", (json_int_t)t->n,
+                              "message", o->result->message),
+                    err) != 0)
+        return -1;
+    if (t->tries < SEARCH_TRIES_MAX)
+        return 0;
+    CLEANUP(freep)
+    char *reason = str_printf("evaluation %llu could not be carried out %d times: %s",
+                              (unsigned long long)t->n, SEARCH_TRIES_MAX, t->message);
+    return journal_add(j, json_pack("{s:s, s:s}", "type", "failed", "reason", reason), err);
+}
+
+int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
+{
+    struct search *s = j->search;
+    struct trial *t = search_open_trial(s);
+    bool improved = is_improved(s, o);
+    uint64_t now_s = j->clock->wall_ns(j->clock) / NS_PER_SEC;
+    enum stagnation_end end;
+    struct id fact;
+    json_t *ev;
+
+    assert(t != NULL);
+    if (!eval_status_blames(o->result->status) && o->result->status != EVAL_OK)
+        return record_lost(j, t, o, err);
+    if (add_evaluation(j, t, o, now_s, &fact, err) != 0)
+        return -1;
+    ev = measured_event(s, t, o, &fact, improved);
+    if (ev != NULL)
+        json_object_set_new(ev, "edit", attempt_edit(t, eval_status_name(o->result->status)));
+    if (journal_add(j, ev, err) != 0 || learn(j, t, now_s, err) != 0)
+        return -1;
+    end = stagnation_state(&s->stagnation);
+    if (end != STAGNATION_RUNNING) {
+        char why[200];
+
+        stagnation_text(&s->stagnation, why, sizeof(why));
+        return outcome_end_cycle(j, why, err);
+    }
+    return 0;
+}
+
+/* ---- The end of a cycle ---- */
+
+static void attach_best(const struct search *s, struct world_edit *edit)
+{
+    const struct trial *t = search_trial(s, s->cycle_best);
+    const struct trial *champion = search_trial(s, s->champion);
+    const struct world_node *n = world_get(s->world, world_find(s->world, s->cycle_node));
+    json_t *assignment = space_to_json(s->space, t->a);
+    CLEANUP(freep) char *text = jsonx_canonical(assignment);
+    double below_best = champion ? 1e-6 * (double)(t->objective_q - champion->objective_q) : 0;
+    char notes[300];
+    struct world_spec *patch;
+    int len;
+
+    json_decref(assignment);
+    len = snprintf(notes, sizeof(notes), "Measured %.3fx the baseline",
+                   exp(1e-6 * (double)t->objective_q));
+    if (n->action.has_expected)
+        snprintf(notes + len, sizeof(notes) - (size_t)len, "; expected %.3fx (sd %.0f %%)",
+                 exp(n->action.expected), 100 * n->action.expected_sd);
+    patch = &world_edit_add(edit, WORLD_OP_UPDATE, s->cycle_node)->spec;
+    world_spec_number(patch, WORLD_SET_RATING, 10 * exp(fmin(0, below_best)));
+    world_spec_number(patch, WORLD_SET_CONFIDENCE, 0.9);
+    world_spec_text(patch, WORLD_SET_NOTES, notes);
+    world_edit_attach(edit, s->cycle_node, s->scope.program.hex, text, "ok", t->objective_q,
+                      t->sd_q, t->n);
+}
+
+int outcome_end_cycle(struct journal *j, const char *why, struct err *err)
+{
+    struct search *s = j->search;
+    struct world_edit edit;
+    json_t *stored;
+
+    world_edit_init(&edit, WORLD_BY_SYSTEM, "cycle", s->n_trials);
+    if (s->cycle_best != 0)
+        attach_best(s, &edit);
+    else
+        world_edit_fail_cycle(&edit, s->cycle_node, WORLD_FAILED_CYCLES_MAX, why);
+    stored = world_edit_to_json(&edit);
+    world_edit_release(&edit);
+    return journal_add(j,
+                       json_pack("{s:s, s:I, s:s, s:b, s:s, s:o}", "type", "cycle_end", "cycle",
+                                 (json_int_t)s->cycle, "node", s->cycle_node, "passed",
+                                 s->cycle_best != 0, "why", why, "edit", stored),
+                       err);
+}

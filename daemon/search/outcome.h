@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Recording what came out of a trial: the evaluation as a fact, evidence for claims, the champion,
+ * the world model's evidence, the end of the cycle. All of it goes into one journal, hence one
+ * synced write. Thread: worker that holds the search's lock.
+ */
+#ifndef KS_SEARCH_OUTCOME_H
+#define KS_SEARCH_OUTCOME_H
+
+#include "eval/result.h"
+#include "search/search.h"
+
+/* One finished evaluation of the open trial. */
+struct outcome {
+    const struct eval_result *result;
+    /* Interleaved against the champion, when `result` looked better than it; NULL when that was not
+     * needed. */
+    const struct eval_result *duel;
+    uint64_t wall_ns; /* of the whole turn */
+    uint64_t seed;    /* of the measurement */
+};
+
+/* Does this result claim to beat the champion, so that a duel has to decide? */
+bool outcome_wants_duel(const struct search *s, const struct eval_result *r);
+
+/*
+ * Records the outcome of the open trial. Lost to the infrastructure: the trial stays open, and the
+ * search fails after SEARCH_TRIES_MAX of them. ERR_CORRUPT, ERR_NOMEM.
+ */
+int outcome_record(struct journal *j, const struct outcome *o, struct err *err);
+
+/* Ends the open cycle: its best pass closes the node, no pass counts against it. */
+int outcome_end_cycle(struct journal *j, const char *why, struct err *err);
+
+#endif

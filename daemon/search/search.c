@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fold of a search over its events; see search.h. */
+#include "search/search.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "search/world_ops.h"
+
+static const struct {
+    const char *name;
+    unsigned next; /* states that may follow */
+} states[] = {
+#define TO(s) (1u << (SEARCH_##s))
+    [SEARCH_QUEUED] = { "queued", TO(RUNNING) | TO(PAUSED) | TO(CANCELLED) | TO(FAILED) },
+    [SEARCH_RUNNING] = { "running", TO(PAUSED) | TO(DONE) | TO(FAILED) | TO(CANCELLED) },
+    [SEARCH_PAUSED] = { "paused", TO(RUNNING) | TO(CANCELLED) | TO(FAILED) },
+    [SEARCH_DONE] = { "done", 0 },
+    [SEARCH_FAILED] = { "failed", 0 },
+    [SEARCH_CANCELLED] = { "cancelled", 0 },
+#undef TO
+};
+
+const char *search_state_name(enum search_state s)
+{
+    return (unsigned)s < SEARCH_STATE_COUNT ? states[s].name : "?";
+}
+
+enum search_state search_state_from_name(const char *name)
+{
+    for (unsigned i = 0; i < SEARCH_STATE_COUNT; i++)
+        if (strcmp(states[i].name, name) == 0)
+            return (enum search_state)i;
+    return SEARCH_STATE_COUNT;
+}
+
+bool search_is_over(enum search_state s)
+{
+    return states[s].next == 0;
+}
+
+/* ---- Documents ---- */
+
+json_t *search_document(const struct search_spec *spec, const struct search_scope *scope,
+                        uint64_t created_s)
+{
+    char seed[20];
+    json_t *doc;
+
+    snprintf(seed, sizeof(seed), "%016llx", (unsigned long long)spec->seed);
+    doc = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:s}", "id",
+                    spec->id, "task", spec->task, "device", spec->device, "set", spec->set,
+                    "proposer", spec->proposer, "strategy", spec->strategy, "policy",
+                    select_policy_name(spec->policy), "cold", spec->cold, "seed", seed,
+                    "budget_evals", (json_int_t)spec->budget_evals, "budget_time_ns",
+                    (json_int_t)spec->budget_time_ns, "window", (json_int_t)spec->window, "created",
+                    (json_int_t)created_s, "state", states[SEARCH_QUEUED].name);
+    if (doc != NULL)
+        json_object_set_new(
+            doc, "scope",
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:s}", "family", scope->family,
+                      "shape", scope->shape, "dtype", scope->dtype, "language", scope->language,
+                      "bottleneck", scope->bottleneck, "device_class", scope->device_class,
+                      "toolchain", scope->toolchain, "features", scope->features, "relatives",
+                      scope->relatives, "program", scope->program.hex));
+    return doc;
+}
+
+static char *dup_field(const json_t *doc, const char *key)
+{
+    return xstrdup(jsonx_str(doc, key, ""));
+}
+
+static int parse_document(const json_t *doc, struct search *s, struct err *err)
+{
+    const json_t *scope = json_object_get(doc, "scope");
+    const char *seed = jsonx_str(doc, "seed", "");
+
+    if (!str_copy(s->spec.id, sizeof(s->spec.id), jsonx_str(doc, "id", "")) || !s->spec.id[0] ||
+        !str_is_hex(seed, 16) || !json_is_object(scope) ||
+        !str_copy(s->scope.program.hex, sizeof(s->scope.program.hex),
+                  jsonx_str(scope, "program", "")))
+        return err_set(err, ERR_CORRUPT, "the stored document of search '%s' is damaged",
+                       jsonx_str(doc, "id", "?"));
+    s->spec.task = dup_field(doc, "task");
+    s->spec.device = dup_field(doc, "device");
+    s->spec.set = dup_field(doc, "set");
+    s->spec.proposer = dup_field(doc, "proposer");
+    s->spec.strategy = dup_field(doc, "strategy");
+    s->spec.policy = select_policy_from_name(jsonx_str(doc, "policy", ""));
+    s->spec.cold = jsonx_bool(doc, "cold", 0);
+    s->spec.seed = strtoull(seed, NULL, 16);
+    s->spec.budget_evals = (uint64_t)jsonx_int(doc, "budget_evals", SEARCH_EVALS_DEFAULT);
+    s->spec.budget_time_ns = (uint64_t)jsonx_int(doc, "budget_time_ns", 0);
+    s->spec.window = (uint32_t)jsonx_int(doc, "window", 1);
+    s->created_s = (uint64_t)jsonx_int(doc, "created", 0);
+    s->scope.family = dup_field(scope, "family");
+    s->scope.shape = dup_field(scope, "shape");
+    s->scope.dtype = dup_field(scope, "dtype");
+    s->scope.language = dup_field(scope, "language");
+    s->scope.bottleneck = dup_field(scope, "bottleneck");
+    s->scope.device_class = dup_field(scope, "device_class");
+    s->scope.toolchain = dup_field(scope, "toolchain");
+    s->scope.features = json_incref(json_object_get(scope, "features"));
+    s->scope.relatives = json_incref(json_object_get(scope, "relatives"));
+    if (s->spec.policy == SELECT_POLICY_COUNT || s->spec.window == 0)
+        return err_set(err, ERR_CORRUPT, "the stored document of search '%s' is damaged",
+                       s->spec.id);
+    return 0;
+}
+
+static int load_program(struct search *s, struct err *err)
+{
+    json_t *program;
+    int rc;
+
+    if (kb_get_doc(s->kb, KB_PROGRAM, s->scope.program.hex, &program, err) != 0)
+        return err_ctx(err, "the program of search '%s'", s->spec.id);
+    s->source = xstrdup(jsonx_str(program, "source", ""));
+    rc = space_parse(json_object_get(program, "space"), "the stored space", &s->space, err);
+    json_decref(program);
+    return rc;
+}
+
+static int new_engine(struct search *s, struct err *err)
+{
+    struct engine_options o = { .seed = s->spec.seed, .cold = s->spec.cold };
+
+    return engine_new(s->space, &o, &s->engine, err);
+}
+
+int search_new(struct kb *kb, const json_t *document, bool reading_only, struct search **out,
+               struct err *err)
+{
+    struct search *s = xcalloc(1, sizeof(*s));
+
+    s->kb = kb;
+    s->reason = xstrdup("");
+    s->world = world_new();
+    pthread_mutex_init(&s->lock, NULL);
+    if (parse_document(document, s, err) != 0 || load_program(s, err) != 0 ||
+        (!reading_only && new_engine(s, err) != 0)) {
+        search_free(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+void search_free(struct search *s)
+{
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < s->n_trials; i++) {
+        trial_release(s->trials[i]);
+        free(s->trials[i]);
+    }
+    free(s->trials);
+    engine_free(s->engine);
+    world_free(s->world);
+    space_free(s->space);
+    free(s->memory);
+    free(s->source);
+    free(s->reason);
+    free(s->spec.task);
+    free(s->spec.device);
+    free(s->spec.set);
+    free(s->spec.proposer);
+    free(s->spec.strategy);
+    free(s->scope.family);
+    free(s->scope.shape);
+    free(s->scope.dtype);
+    free(s->scope.language);
+    free(s->scope.bottleneck);
+    free(s->scope.device_class);
+    free(s->scope.toolchain);
+    json_decref(s->scope.features);
+    json_decref(s->scope.relatives);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+/* ---- Look-ups ---- */
+
+struct trial *search_trial(const struct search *s, uint64_t n)
+{
+    return n >= 1 && n <= s->n_trials ? s->trials[n - 1] : NULL;
+}
+
+struct trial *search_open_trial(const struct search *s)
+{
+    struct trial *t = search_trial(s, s->n_trials);
+
+    return t != NULL && !t->measured ? t : NULL;
+}
+
+uint64_t search_measured(const struct search *s)
+{
+    return s->n_trials - (search_open_trial(s) != NULL);
+}
+
+const char *search_exhausted(const struct search *s)
+{
+    if (search_measured(s) >= s->spec.budget_evals)
+        return "the budget of evaluations is used up";
+    if (s->spec.budget_time_ns != 0 && s->wall_ns >= s->spec.budget_time_ns)
+        return "the budget of time is used up";
+    return NULL;
+}
+
+struct learn_scope search_learn_scope(const struct search *s)
+{
+    return (struct learn_scope){
+        .space = s->space,
+        .task = s->spec.task,
+        .family = s->scope.family,
+        .dtype = s->scope.dtype,
+        .language = s->scope.language,
+        .bottleneck = s->scope.bottleneck,
+        .device = s->spec.device,
+        .device_class = s->scope.device_class,
+        .shape = s->scope.shape,
+        .toolchain = s->scope.toolchain,
+        .features = s->scope.features,
+    };
+}
+
+void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns)
+{
+    size_t i = s->n_overhead++ % ARRAY_LEN(s->own_ns);
+
+    s->own_ns[i] = own_ns;
+    s->sync_ns[i] = sync_ns;
+}
+
+/* ---- Applying events ---- */
+
+static int misfit(struct err *err, const struct search *s, const char *what)
+{
+    return err_set(err, ERR_CORRUPT, "event %llu of search '%s' does not fit: %s",
+                   (unsigned long long)s->next_seq, s->spec.id, what);
+}
+
+static int set_state(struct search *s, enum search_state to, const char *reason, struct err *err)
+{
+    if (!(states[s->state].next & (1u << to)))
+        return err_set(err, ERR_CORRUPT, "event %llu of search '%s' moves it from %s to %s",
+                       (unsigned long long)s->next_seq, s->spec.id, states[s->state].name,
+                       states[to].name);
+    s->state = to;
+    free(s->reason);
+    s->reason = xstrdup(reason);
+    return 0;
+}
+
+static int apply_edit(struct search *s, const json_t *edit, struct err *err)
+{
+    struct world_edit e;
+    int rc;
+
+    if (world_edit_from_json(edit, &e, err) != 0)
+        return err_ctx(err, "stored edit of search '%s'", s->spec.id);
+    rc = world_apply(s->world, &e, NULL, err);
+    world_edit_release(&e);
+    return rc;
+}
+
+static int apply_seeded(struct search *s, const json_t *ev, struct err *err)
+{
+    const json_t *memory = json_object_get(ev, "memory");
+
+    if (!json_is_object(memory))
+        return 0;
+    if (s->memory != NULL)
+        return misfit(err, s, "it was seeded before");
+    s->memory = xcalloc(1, sizeof(*s->memory));
+    if (memory_from_json(memory, s->space, s->memory, err) != 0)
+        return -1;
+    for (size_t i = 0; s->engine && i < s->memory->n_sources; i++)
+        if (memory_feed(s->kb, s->space, &s->memory->sources[i], s->memory->as_of, s->engine,
+                        err) != 0)
+            return -1;
+    return 0;
+}
+
+static int apply_cycle(struct search *s, const json_t *ev, struct err *err)
+{
+    const char *node = jsonx_str(ev, "node", "");
+    const json_t *base = json_object_get(ev, "base_q");
+
+    if (s->in_cycle || world_find(s->world, node) == WORLD_NONE)
+        return misfit(err, s, "a cycle begins in a cycle or on an unknown node");
+    s->in_cycle = true;
+    s->cycle++;
+    s->cycle_best = 0;
+    str_copy(s->cycle_node, sizeof(s->cycle_node), node);
+    stagnation_start(&s->stagnation, s->spec.window, json_is_integer(base),
+                     json_integer_value(base), 0, true);
+    return 0;
+}
+
+static int apply_cycle_end(struct search *s, const json_t *ev, struct err *err)
+{
+    (void)ev;
+    if (!s->in_cycle || search_open_trial(s) != NULL)
+        return misfit(err, s, "no cycle can end here");
+    s->in_cycle = false;
+    return 0;
+}
+
+static enum engine_arm arm_from_name(const char *name)
+{
+    if (strcmp(name, "memory") == 0)
+        return ENGINE_ARM_MEMORY;
+    return strcmp(name, "cold") == 0 ? ENGINE_ARM_COLD : ENGINE_ARM_OTHER;
+}
+
+static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
+{
+    const json_t *predicted = json_object_get(ev, "predicted");
+    struct trial *t;
+
+    if (!s->in_cycle || search_open_trial(s) != NULL ||
+        (uint64_t)jsonx_int(ev, "evaluation", 0) != s->n_trials + 1)
+        return misfit(err, s, "an attempt out of order");
+    t = xcalloc(1, sizeof(*t));
+    if (space_from_json(s->space, json_object_get(ev, "assignment"), t->a, err) != 0) {
+        free(t);
+        return -1;
+    }
+    t->n = s->n_trials + 1;
+    t->cycle = s->cycle;
+    t->attempt = (unsigned)jsonx_int(ev, "attempt", 1);
+    t->node = xstrdup(s->cycle_node);
+    t->title = xstrdup(jsonx_str(ev, "title", ""));
+    t->why = xstrdup(jsonx_str(ev, "why", ""));
+    t->adopted = xstrdup(jsonx_str(ev, "adopted", ""));
+    t->arm = arm_from_name(jsonx_str(ev, "arm", ""));
+    t->status = xstrdup("");
+    t->message = xstrdup("");
+    t->roofline = t->crps = NAN;
+    if (json_is_object(predicted)) {
+        t->predicted = true;
+        t->mean = jsonx_num(predicted, "mean", 0);
+        t->sd = jsonx_num(predicted, "sd", 0);
+    }
+    s->trials = xgrow(s->trials, &s->cap_trials, s->n_trials + 1, sizeof(struct trial *));
+    s->trials[s->n_trials++] = t;
+    return 0;
+}
+
+static int apply_lost(struct search *s, const json_t *ev, struct err *err)
+{
+    struct trial *t = search_open_trial(s);
+
+    if (t == NULL)
+        return misfit(err, s, "an evaluation was lost that was not under way");
+    t->tries++;
+    free(t->message);
+    t->message = xstrdup(jsonx_str(ev, "message", ""));
+    return 0;
+}
+
+static void count_trial(struct search *s, struct trial *t)
+{
+    struct err ignored;
+
+    stagnation_count(&s->stagnation, t->ok, t->objective_q);
+    if (t->ok &&
+        (s->cycle_best == 0 || t->objective_q > search_trial(s, s->cycle_best)->objective_q))
+        s->cycle_best = t->n;
+    if (t->improved)
+        s->champion = t->n;
+    if (s->champion != 0) {
+        t->has_best = true;
+        t->best_q = search_trial(s, s->champion)->objective_q;
+    }
+    if (s->engine)
+        engine_observe(s->engine, t->a, t->ok ? -1e-6 * (double)t->objective_q : NAN, t->arm,
+                       &ignored);
+}
+
+static int apply_measured(struct search *s, const json_t *ev, struct err *err)
+{
+    struct trial *t = search_open_trial(s);
+
+    if (t == NULL || (uint64_t)jsonx_int(ev, "evaluation", 0) != t->n)
+        return misfit(err, s, "a measurement of a trial that is not under way");
+    free(t->status);
+    free(t->message);
+    t->status = xstrdup(jsonx_str(ev, "status", ""));
+    t->message = xstrdup(jsonx_str(ev, "message", ""));
+    t->ok = strcmp(t->status, "ok") == 0;
+    t->objective_q = jsonx_int(ev, "objective_q", 0);
+    t->sd_q = jsonx_int(ev, "sd_q", 0);
+    t->roofline = jsonx_num(ev, "roofline", NAN);
+    t->crps = jsonx_num(ev, "crps", NAN);
+    t->improved = t->ok && jsonx_bool(ev, "improved", 0);
+    t->device_ns = (uint64_t)jsonx_int(ev, "device_ns", 0);
+    str_copy(t->evaluation.hex, sizeof(t->evaluation.hex), jsonx_str(ev, "fact", ""));
+    s->wall_ns += (uint64_t)jsonx_int(ev, "wall_ns", 0);
+    s->device_ns += t->device_ns;
+    t->measured = true;
+    count_trial(s, t);
+    return 0;
+}
+
+static int apply_started(struct search *s, const json_t *ev, struct err *err)
+{
+    return set_state(s, SEARCH_RUNNING, jsonx_str(ev, "reason", ""), err);
+}
+
+static int apply_paused(struct search *s, const json_t *ev, struct err *err)
+{
+    return set_state(s, SEARCH_PAUSED, jsonx_str(ev, "reason", ""), err);
+}
+
+static int apply_done(struct search *s, const json_t *ev, struct err *err)
+{
+    return set_state(s, SEARCH_DONE, jsonx_str(ev, "reason", ""), err);
+}
+
+static int apply_failed(struct search *s, const json_t *ev, struct err *err)
+{
+    return set_state(s, SEARCH_FAILED, jsonx_str(ev, "reason", ""), err);
+}
+
+static int apply_cancelled(struct search *s, const json_t *ev, struct err *err)
+{
+    return set_state(s, SEARCH_CANCELLED, jsonx_str(ev, "reason", ""), err);
+}
+
+/* Its edit was applied before. */
+static int apply_edited(struct search *s, const json_t *ev, struct err *err)
+{
+    return json_is_object(json_object_get(ev, "edit")) ? 0 : misfit(err, s, "an edit without edit");
+}
+
+static const struct {
+    const char *type;
+    int (*apply)(struct search *s, const json_t *ev, struct err *err);
+} appliers[] = {
+    { "edited", apply_edited },       { "started", apply_started },     { "seeded", apply_seeded },
+    { "cycle", apply_cycle },         { "attempt", apply_attempt },     { "lost", apply_lost },
+    { "measured", apply_measured },   { "cycle_end", apply_cycle_end }, { "paused", apply_paused },
+    { "resumed", apply_started },     { "done", apply_done },           { "failed", apply_failed },
+    { "cancelled", apply_cancelled },
+};
+
+int search_apply(struct search *s, const json_t *event, struct err *err)
+{
+    const char *type = jsonx_str(event, "type", "");
+    const json_t *edit = json_object_get(event, "edit");
+
+    if ((uint64_t)jsonx_int(event, "seq", -1) != s->next_seq)
+        return misfit(err, s, "its number is not the next");
+    if (edit != NULL && apply_edit(s, edit, err) != 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(appliers); i++)
+        if (strcmp(appliers[i].type, type) == 0) {
+            if (appliers[i].apply(s, event, err) != 0)
+                return -1;
+            s->next_seq++;
+            return 0;
+        }
+    return misfit(err, s, "its type is unknown");
+}
+
+struct replay {
+    struct search *search;
+    struct err err;
+    bool failed;
+};
+
+static int replay_event(void *ctx, uint64_t seq, const json_t *event)
+{
+    struct replay *r = ctx;
+
+    (void)seq;
+    r->failed = search_apply(r->search, event, &r->err) != 0;
+    return r->failed;
+}
+
+int search_load(struct kb *kb, const char *id, bool reading_only, struct search **out,
+                struct err *err)
+{
+    struct replay r = { 0 };
+    json_t *doc;
+    int rc;
+
+    if (kb_get_doc(kb, KB_SEARCH, id, &doc, err) != 0)
+        return err_set(err, err->code, "there is no search '%s'", id);
+    rc = search_new(kb, doc, reading_only, &r.search, err);
+    json_decref(doc);
+    if (rc != 0)
+        return -1;
+    rc = kb_each_event(kb, id, 0, replay_event, &r, err);
+    if (rc == 0 && r.failed) {
+        *err = r.err;
+        rc = -1;
+    }
+    if (rc != 0) {
+        search_free(r.search);
+        return -1;
+    }
+    *out = r.search;
+    return 0;
+}
+
+/* ---- Journal ---- */
+
+int journal_open(struct journal *j, struct search *s, const struct clock *clock, struct err *err)
+{
+    *j = (struct journal){ s, kb_batch_new(s->kb), clock, json_array() };
+    if (j->batch == NULL || j->events == NULL) {
+        journal_close(j);
+        return err_set(err, ERR_NOMEM, "no memory for the journal of search '%s'", s->spec.id);
+    }
+    return 0;
+}
+
+int journal_add(struct journal *j, json_t *event, struct err *err)
+{
+    struct search *s = j->search;
+    uint64_t seq = s->next_seq;
+    enum search_state before = s->state;
+    int rc;
+
+    if (event == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for an event of search '%s'", s->spec.id);
+    json_object_set_new(event, "seq", json_integer((json_int_t)seq));
+    json_object_set_new(event, "at",
+                        json_integer((json_int_t)(j->clock->wall_ns(j->clock) / NS_PER_SEC)));
+    rc = search_apply(s, event, err);
+    if (rc == 0)
+        rc = kb_batch_add_event(j->batch, s->spec.id, seq, event, err);
+    if (rc == 0 && s->state != before) {
+        json_t *doc = search_summary(s);
+
+        rc = kb_batch_put_doc(j->batch, KB_SEARCH, s->spec.id, doc, err);
+        json_decref(doc);
+    }
+    json_array_append_new(j->events, event);
+    return rc;
+}
+
+int journal_commit(struct journal *j, struct err *err)
+{
+    if (kb_commit(j->batch, err) != 0)
+        return err_ctx(err, "search '%s' could not write what it did", j->search->spec.id);
+    return 0;
+}
+
+void journal_close(struct journal *j)
+{
+    kb_batch_free(j->batch);
+    json_decref(j->events);
+    memset(j, 0, sizeof(*j));
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One search as a fold over its stored events: world model, numeric engine, trials, cycle,
+ * counters, champion. search_apply is the only function that changes it, so a daemon that was
+ * killed reads the events again and is where it was. Planning (planner.h) and recording (outcome.h)
+ * make events; nothing here decides. Invariants: 1. trials are numbered 1.. without gaps; 2. at
+ * most one trial is open (planned, not measured), the last;
+ * 3. a cycle is open whenever a trial is; 4. the champion is a measured trial with status ok.
+ *
+ *     queued -> running <-> paused          (waiting: running, held up by its environment; `reason`
+ * says by what) |  \-> done | failed | cancelled
+ *
+ * Thread: one at a time; `lock` is held by whoever reads or changes a search that others can see.
+ */
+#ifndef KS_SEARCH_SEARCH_H
+#define KS_SEARCH_SEARCH_H
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "kb.h"
+#include "search/engine.h"
+#include "search/learn.h"
+#include "search/memory.h"
+#include "search/select.h"
+#include "search/space.h"
+#include "search/stagnation.h"
+#include "search/trial.h"
+#include "search/world.h"
+
+enum {
+    SEARCH_ID_MAX = 32,
+    SEARCH_TRIES_MAX =
+        3, /* evaluations of one trial lost to the infrastructure before the search fails */
+    SEARCH_EVALS_DEFAULT = 40
+};
+
+enum search_state {
+    SEARCH_QUEUED,
+    SEARCH_RUNNING,
+    SEARCH_PAUSED,
+    SEARCH_DONE,
+    SEARCH_FAILED,
+    SEARCH_CANCELLED,
+    SEARCH_STATE_COUNT
+};
+const char *search_state_name(enum search_state s);
+enum search_state search_state_from_name(const char *name);
+/* Done, failed or cancelled: nothing will change any more. */
+bool search_is_over(enum search_state s);
+
+/* What the user asked for. Owned strings. */
+struct search_spec {
+    char id[SEARCH_ID_MAX];
+    char *task, *device, *set;
+    char *proposer, *strategy;
+    enum select_policy policy;
+    bool cold;
+    uint64_t seed;
+    uint64_t budget_evals;
+    uint64_t budget_time_ns; /* 0: none */
+    uint32_t window;         /* K of both stagnation counters */
+};
+
+/* What was true of task and device when the search began; stored with it. Owned strings. */
+struct search_scope {
+    char *family, *shape, *dtype, *language, *bottleneck;
+    char *device_class, *toolchain;
+    json_t *features;  /* context features by name to number */
+    json_t *relatives; /* [{task, similarity}]: near tasks, itself first */
+    struct id program; /* of the template: source and build settings */
+};
+
+struct search {
+    struct search_spec spec;
+    struct search_scope scope;
+    uint64_t created_s;
+    struct kb *kb;       /* borrowed */
+    struct space *space; /* of the template; owned */
+    char *source;        /* of the template; owned */
+
+    /* The fold. */
+    uint64_t next_seq;
+    enum search_state state;
+    char *reason; /* of the last change of state, "" for none */
+    struct world *world;
+    struct engine *engine; /* NULL when loaded for reading only */
+    struct memory *memory; /* NULL while unseeded or cold */
+    size_t n_trials, cap_trials;
+    struct trial **trials;
+    bool in_cycle;
+    uint64_t cycle;
+    char cycle_node[WORLD_ID_MAX + 1];
+    struct stagnation stagnation;
+    size_t cycle_best;           /* trial number of the cycle's best pass; 0 for none */
+    size_t champion;             /* trial number; 0 for none */
+    uint64_t wall_ns, device_ns; /* spent */
+
+    pthread_mutex_t lock;
+    /* Not part of the fold: own time per evaluation, for status. */
+    size_t n_overhead;
+    uint64_t own_ns[1024], sync_ns[1024];
+};
+
+/*
+ * The document (KB_SEARCH) of a search that is about to begin, and the search of a document.
+ * search_new reads the program (KB_PROGRAM) from the base. ERR_CORRUPT, ERR_NOT_FOUND. Thread:
+ * worker, blocks.
+ */
+json_t *search_document(const struct search_spec *spec, const struct search_scope *scope,
+                        uint64_t created_s);
+int search_new(struct kb *kb, const json_t *document, bool reading_only, struct search **out,
+               struct err *err);
+/* search_new, then all its events. Thread: worker, blocks. */
+int search_load(struct kb *kb, const char *id, bool reading_only, struct search **out,
+                struct err *err);
+void search_free(struct search *s); /* NULL is fine */
+
+/* Folds one event in. ERR_CORRUPT when it does not fit the state; the search is then useless. */
+int search_apply(struct search *s, const json_t *event, struct err *err);
+
+/* Trial n (from 1); NULL when there is none. */
+struct trial *search_trial(const struct search *s, uint64_t n);
+/* The trial that was planned and not yet measured; NULL when there is none. */
+struct trial *search_open_trial(const struct search *s);
+uint64_t search_measured(const struct search *s);
+/* Why nothing more will be planned: budget or time used up. NULL while something is left. */
+const char *search_exhausted(const struct search *s);
+/* What learn.h wants to know; borrows from the search. */
+struct learn_scope search_learn_scope(const struct search *s);
+/* Remembers the daemon's own time spent on one evaluation. */
+void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns);
+
+/* ---- Events ---- */
+
+/* Collects the events of one step: applies each at once and puts it into the batch. */
+struct journal {
+    struct search *search;
+    struct kb_batch *batch;
+    const struct clock *clock;
+    json_t *events; /* array, for notifications; owned */
+};
+
+int journal_open(struct journal *j, struct search *s, const struct clock *clock, struct err *err);
+/* Adds `event` (stolen): {"type": ...}; fills seq and at. ERR_CORRUPT, ERR_NOMEM. */
+int journal_add(struct journal *j, json_t *event, struct err *err);
+/* One synced write; on failure the search no longer matches the base and must be loaded again. */
+int journal_commit(struct journal *j, struct err *err);
+void journal_close(struct journal *j);
+
+/* The search's document with its present state and summary, for the same batch as a change of
+ * state. */
+json_t *search_summary(const struct search *s);
+
+/* ---- Answers (search_json.c); owned references ---- */
+
+json_t *search_show_json(const struct search *s);
+json_t *search_tree_json(const struct search *s);
+/* Why a node was chosen, what was tried there and what came out; node NULL: the search as a whole.
+ * ERR_NOT_FOUND. */
+int search_explain_json(const struct search *s, const char *node, json_t **out, struct err *err);
+
+#endif

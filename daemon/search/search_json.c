@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is told about a search: summary, show, tree, explain; see search.h. */
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "search/search.h"
+
+static double factor(int64_t q)
+{
+    return exp(1e-6 * (double)q);
+}
+
+static json_t *real_or_null(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
+}
+
+static const char *arm_text(const struct trial *t)
+{
+    if (t->adopted[0])
+        return "adopted";
+    return t->arm == ENGINE_ARM_MEMORY ? "memory" : "memory-free";
+}
+
+/* ---- Summary: the stored document ---- */
+
+json_t *search_summary(const struct search *s)
+{
+    json_t *doc = search_document(&s->spec, &s->scope, s->created_s);
+    const struct trial *champion = search_trial(s, s->champion);
+
+    json_object_set_new(doc, "state", json_string(search_state_name(s->state)));
+    json_object_set_new(doc, "reason", json_string(s->reason));
+    json_object_set_new(doc, "evaluations", json_integer((json_int_t)search_measured(s)));
+    if (champion != NULL) {
+        json_object_set_new(doc, "best_objective", json_real(factor(champion->objective_q)));
+        json_object_set_new(doc, "best_assignment", space_to_json(s->space, champion->a));
+    }
+    return doc;
+}
+
+/* ---- Show ---- */
+
+static json_t *best_json(const struct search *s)
+{
+    const struct trial *t = search_trial(s, s->champion);
+
+    if (t == NULL)
+        return json_null();
+    /* 1.96 standard deviations of the log of the objective: a 95 % interval */
+    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:o}", "program", s->scope.program.hex,
+                     "assignment", space_to_json(s->space, t->a), "evaluation", (json_int_t)t->n,
+                     "objective", factor(t->objective_q), "ci_low",
+                     exp(1e-6 * ((double)t->objective_q - 1.96 * (double)t->sd_q)), "ci_high",
+                     exp(1e-6 * ((double)t->objective_q + 1.96 * (double)t->sd_q)), "roofline",
+                     real_or_null(t->roofline));
+}
+
+static json_t *curve_json(const struct search *s)
+{
+    json_t *curve = json_array();
+
+    for (uint64_t n = 1; n <= search_measured(s); n++) {
+        const struct trial *t = search_trial(s, n);
+        json_t *point = json_pack(
+            "{s:I, s:s, s:o, s:o, s:s, s:s, s:o, s:s}", "evaluation", (json_int_t)n, "status",
+            t->status, "objective", t->ok ? json_real(factor(t->objective_q)) : json_null(), "best",
+            t->has_best ? json_real(factor(t->best_q)) : json_null(), "arm", arm_text(t), "program",
+            s->scope.program.hex, "assignment", space_to_json(s->space, t->a), "node", t->node);
+
+        json_array_append_new(curve, point);
+    }
+    return curve;
+}
+
+static json_t *failures_json(const struct search *s)
+{
+    json_t *failures = json_object();
+
+    for (uint64_t n = 1; n <= search_measured(s); n++) {
+        const struct trial *t = search_trial(s, n);
+
+        if (!t->ok)
+            json_object_set_new(failures, t->status,
+                                json_integer(jsonx_int(failures, t->status, 0) + 1));
+    }
+    return failures;
+}
+
+static json_t *predictions_json(const struct search *s)
+{
+    double sum = 0;
+    json_int_t n = 0;
+
+    for (uint64_t i = 1; i <= search_measured(s); i++) {
+        double crps = search_trial(s, i)->crps;
+
+        if (isfinite(crps)) {
+            sum += crps;
+            n++;
+        }
+    }
+    return json_pack("{s:I, s:o}", "n", n, "crps", n ? json_real(sum / (double)n) : json_null());
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median_ms(const uint64_t *v, size_t n)
+{
+    uint64_t sorted[1024];
+
+    if (n == 0)
+        return 0;
+    memcpy(sorted, v, n * sizeof(*v));
+    qsort(sorted, n, sizeof(*sorted), by_value);
+    return (double)sorted[n / 2] / 1e6;
+}
+
+/* Own time of this daemon's run only: what is not stored is not told of earlier ones. */
+static json_t *overhead_json(const struct search *s)
+{
+    size_t n = MIN(s->n_overhead, ARRAY_LEN(s->own_ns));
+
+    return json_pack("{s:I, s:f, s:f}", "n", (json_int_t)n, "own_ms_median",
+                     median_ms(s->own_ns, n), "sync_ms_median", median_ms(s->sync_ns, n));
+}
+
+static json_t *open_trial_json(const struct search *s)
+{
+    const struct trial *t = search_open_trial(s);
+
+    if (t == NULL)
+        return json_null();
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:o}", "evaluation", (json_int_t)t->n, "node",
+                     t->node, "title", t->title, "why", t->why, "arm", arm_text(t), "assignment",
+                     space_to_json(s->space, t->a));
+}
+
+json_t *search_show_json(const struct search *s)
+{
+    json_t *budget = json_pack("{s:I}", "evals", (json_int_t)s->spec.budget_evals);
+    json_t *show;
+
+    if (s->spec.budget_time_ns)
+        json_object_set_new(budget, "time", json_real((double)s->spec.budget_time_ns / 1e9));
+    show = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:s}", "id", s->spec.id, "task",
+                     s->spec.task, "device", s->spec.device, "set", s->spec.set, "proposer",
+                     s->spec.proposer, "strategy", s->spec.strategy, "warm", !s->spec.cold,
+                     "policy", select_policy_name(s->spec.policy), "state",
+                     search_state_name(s->state), "reason", s->reason);
+    json_object_set_new(show, "seed", json_integer((json_int_t)s->spec.seed));
+    json_object_set_new(show, "created", json_integer((json_int_t)s->created_s));
+    json_object_set_new(show, "budget", budget);
+    json_object_set_new(show, "spent",
+                        json_pack("{s:I, s:f, s:f}", "evals", (json_int_t)search_measured(s),
+                                  "time", (double)s->wall_ns / 1e9, "device",
+                                  (double)s->device_ns / 1e9));
+    json_object_set_new(show, "best", best_json(s));
+    json_object_set_new(show, "curve", curve_json(s));
+    json_object_set_new(show, "evaluations", json_integer((json_int_t)search_measured(s)));
+    json_object_set_new(show, "failures", failures_json(s));
+    json_object_set_new(show, "seeds",
+                        s->memory ? memory_seeds(s->memory, s->space) : json_array());
+    json_object_set_new(show, "predictions", predictions_json(s));
+    json_object_set_new(show, "nodes", json_integer(world_count(s->world)));
+    json_object_set_new(show, "cycles", json_integer((json_int_t)s->cycle));
+    json_object_set_new(show, "trying", open_trial_json(s));
+    json_object_set_new(show, "overhead", overhead_json(s));
+    return show;
+}
+
+/* ---- Tree and explain ---- */
+
+json_t *search_tree_json(const struct search *s)
+{
+    struct buf text = { .max = 16 << 20 };
+    struct err ignored;
+    json_t *tree = world_to_json(s->world);
+
+    json_object_set_new(tree, "id", json_string(s->spec.id));
+    if (world_render_text(s->world, &text, &ignored) == 0)
+        json_object_set_new(tree, "text", json_string(buf_str(&text)));
+    buf_release(&text);
+    return tree;
+}
+
+/* The stored cycle events on a node: why it was chosen, each time. */
+struct choices {
+    const char *node; /* NULL: any */
+    json_t *out;
+};
+
+static int collect_choice(void *ctx, uint64_t seq, const json_t *event)
+{
+    struct choices *c = ctx;
+    const char *type = jsonx_str(event, "type", "");
+    const json_t *stored = json_object_get(event, "choice");
+    struct select_choice choice;
+    struct err ignored;
+    json_t *item;
+
+    (void)seq;
+    if (strcmp(type, "cycle") != 0 ||
+        (c->node && strcmp(jsonx_str(event, "node", ""), c->node) != 0))
+        return 0;
+    item = json_pack("{s:I, s:s, s:s, s:s}", "cycle", (json_int_t)jsonx_int(event, "cycle", 0),
+                     "node", jsonx_str(event, "node", ""), "title", jsonx_str(event, "title", ""),
+                     "why", jsonx_str(event, "why", ""));
+    if (stored && select_choice_from_json(stored, &choice, &ignored) == 0) {
+        struct buf text = { .max = 16384 };
+
+        if (select_explain(&choice, &text, &ignored) == 0)
+            json_object_set_new(item, "explanation", json_string(buf_str(&text)));
+        buf_release(&text);
+        json_object_set(item, "choice", (json_t *)stored);
+    }
+    json_array_append_new(c->out, item);
+    return 0;
+}
+
+static json_t *trials_of_node(const struct search *s, const char *node)
+{
+    json_t *trials = json_array();
+
+    for (uint64_t n = 1; n <= s->n_trials; n++) {
+        const struct trial *t = search_trial(s, n);
+        json_t *item;
+
+        if (node && strcmp(t->node, node) != 0)
+            continue;
+        item = json_pack("{s:I, s:s, s:s, s:s, s:o, s:o}", "evaluation", (json_int_t)n, "status",
+                         t->measured ? t->status : "under way", "arm", arm_text(t), "why", t->why,
+                         "assignment", space_to_json(s->space, t->a), "objective",
+                         t->ok ? json_real(factor(t->objective_q)) : json_null());
+        if (t->predicted)
+            json_object_set_new(
+                item, "predicted",
+                json_pack("{s:f, s:f}", "objective", exp(t->mean), "log_sd", t->sd));
+        if (t->measured && !t->ok)
+            json_object_set_new(item, "message", json_string(t->message));
+        json_array_append_new(trials, item);
+    }
+    return trials;
+}
+
+int search_explain_json(const struct search *s, const char *node, json_t **out, struct err *err)
+{
+    struct choices choices = { node, json_array() };
+    json_t *answer;
+    uint32_t index = node ? world_find(s->world, node) : 0;
+
+    if (index == WORLD_NONE) {
+        json_decref(choices.out);
+        return err_set(err, ERR_NOT_FOUND, "search '%s' has no node '%s'; 'search tree' lists them",
+                       s->spec.id, node);
+    }
+    if (kb_each_event(s->kb, s->spec.id, 0, collect_choice, &choices, err) != 0) {
+        json_decref(choices.out);
+        return -1;
+    }
+    answer = json_pack("{s:s, s:o, s:o}", "id", s->spec.id, "choices", choices.out, "trials",
+                       trials_of_node(s, node));
+    if (node)
+        json_object_set_new(answer, "node", world_node_to_json(s->world, index));
+    *out = answer;
+    return 0;
+}

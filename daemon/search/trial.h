@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A trial: one evaluation of a search, from the decision to measure to the outcome, as the fold
+ * keeps it. Owned strings; trial_release frees them. Thread: the search's.
+ */
+#ifndef KS_SEARCH_TRIAL_H
+#define KS_SEARCH_TRIAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "record.h"
+#include "search/engine.h"
+#include "search/space.h"
+
+struct trial {
+    uint64_t n; /* evaluation number in the search, from 1 */
+    uint64_t cycle;
+    unsigned attempt; /* within the cycle, from 1 */
+    char *node;       /* id of the world model's node */
+    char *title;      /* of the intent */
+    char *why;        /* one sentence */
+    char *adopted;    /* where an adopted assignment comes from ("task/device"), "" for none */
+    uint16_t a[SPACE_PARAMS_MAX];
+    enum engine_arm arm;
+    bool predicted; /* mean and sd hold a prediction of the log of the objective, noise included */
+    double mean, sd;
+    unsigned tries; /* evaluations lost to the infrastructure so far */
+
+    bool measured;
+    char *status; /* "ok" or a failure class */
+    char *message;
+    bool ok;
+    int64_t objective_q, sd_q;
+    double roofline; /* NaN when unknown */
+    struct id evaluation;
+    double crps;    /* of the prediction; NaN when none */
+    bool improved;  /* became the champion */
+    int64_t best_q; /* champion's objective after this trial; meaningful when has_best */
+    bool has_best;
+    uint64_t device_ns;
+};
+
+void trial_release(struct trial *t);
+/* Memory or memory-free: what counts as steered (product rule 5). */
+bool trial_steered(const struct trial *t);
+
+/*
+ * Continuous ranked probability score of a normal forecast against an outcome, in the unit of both
+ * (Gneiting and Raftery 2007, equation 21). Lower is better.
+ */
+double crps_normal(double mean, double sd, double outcome);
+
+#endif

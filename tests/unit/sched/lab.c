@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A laboratory for searches; see lab.h. */
+#include "lab.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "search/outcome.h"
+#include "search/planner.h"
+#include "unit/test.h"
+
+static const char space_text[] =
+    "{\"parameters\":["
+    "{\"name\":\"MODE\",\"type\":\"enum\",\"kind\":\"categorical\",\"role\":\"structural\","
+    "\"values\":[\"two_pass\",\"online\",\"split\"],\"default\":\"two_pass\","
+    "\"technique\":\"online-softmax\",\"help\":\"how the softmax is computed\"},"
+    "{\"name\":\"LAYOUT\",\"type\":\"enum\",\"kind\":\"categorical\",\"role\":\"structural\","
+    "\"values\":[\"rows\",\"columns\"],\"default\":\"rows\",\"technique\":\"accumulator-layout\","
+    "\"help\":\"layout of accumulators\"},"
+    "{\"name\":\"TILE\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
+    "\"values\":[4,8,16,32,64,128],\"default\":4,\"technique\":\"tiling\",\"help\":\"keys per tile\"},"
+    "{\"name\":\"UNROLL\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
+    "\"values\":[1,2,4,8],\"default\":1,\"technique\":\"loop-unrolling\",\"help\":\"unrolled keys\"},"
+    "{\"name\":\"PREFETCH\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
+    "\"values\":[0,1,2,4,8],\"default\":0,\"technique\":\"software-prefetch\",\"help\":\"pages ahead\"},"
+    "{\"name\":\"GROUP\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
+    "\"values\":[1,2,4,8],\"default\":1,\"technique\":\"head-grouping\",\"help\":\"heads per pass\"}],"
+    "\"constraints\":[\"TILE % UNROLL == 0\"]}";
+
+json_t *lab_space(void)
+{
+    return json_loads(space_text, 0, NULL);
+}
+
+double lab_bowl(const struct lab *lab, const struct space *space, const uint16_t *a)
+{
+    static const double best[] = { 0, 0, 3, 2, 2, 2 };
+    double loss = (a[0] == 1 ? 0 : a[0] == 2 ? 0.25 : 0.6) + (a[1] == 1 ? 0 : 0.2);
+
+    (void)space;
+    if (a[0] == 2 && a[3] == 3)
+        return NAN; /* this structure does not build with that unrolling */
+    for (int p = 2; p < 6; p++) {
+        double d = (double)a[p] - best[p] - (p == 2 ? lab->shift : 0);
+
+        loss += 0.12 * d * d / (1 + 0.2 * fabs(d));
+    }
+    return log(4.0) - loss - 0.05 * fabs((double)a[2] - a[4]);
+}
+
+void lab_open(struct lab *lab)
+{
+    struct kb_options o = { .dir = lab->dir, .clock = &lab->clock.clock, .sync = false };
+    json_t *device = json_pack("{s:s, s:s}", "name", "cpu", "class", "cpu-avx2");
+    struct kb_batch *b;
+    struct err err;
+
+    clock_fake_init(&lab->clock, 1700000000ull * NS_PER_SEC);
+    assert_ok(kb_open(&o, &lab->kb, &err), err);
+    b = kb_batch_new(lab->kb);
+    assert_ok(kb_batch_put_doc(b, KB_DEVICE, "cpu", device, &err), err);
+    assert_ok(kb_commit(b, &err), err);
+    kb_batch_free(b);
+    json_decref(device);
+}
+
+void lab_close(struct lab *lab)
+{
+    kb_close(lab->kb);
+    lab->kb = NULL;
+}
+
+static struct search *store_search(struct lab *lab, const struct lab_run *run)
+{
+    json_t *space = lab_space(), *doc;
+    json_t *program = json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", "c", "settings", "-O3",
+                                "source", "int ks_kernel;", "family", "lab", "space", space);
+    struct search_scope scope = {
+        .family = "lab", .shape = (char *)run->shape, .dtype = "f32", .language = "c",
+        .bottleneck = "memory", .device_class = "cpu-avx2", .toolchain = "gcc 12.2.0",
+        .features = json_pack("{s:i}", "cores", 2),
+        .relatives = json_pack("[{s:s,s:f},{s:s,s:f}]", "task", run->task, "similarity", 1.0, "task",
+                               strcmp(run->task, "lab_a") == 0 ? "lab_b" : "lab_a", "similarity", 0.4),
+    };
+    struct search_spec spec = { .task = (char *)run->task, .device = "cpu", .set = "cpu",
+                                .proposer = "builtin", .strategy = "world-model",
+                                .policy = SELECT_UTILITY, .cold = run->cold, .seed = run->seed,
+                                .budget_evals = run->evals, .window = 1 };
+    struct kb_batch *b = kb_batch_new(lab->kb);
+    struct search *s;
+    struct err err;
+
+    assert_ok(id_of_json(program, &scope.program, &err), err);
+    snprintf(spec.id, sizeof(spec.id), "%s", run->id);
+    doc = search_document(&spec, &scope, 1700000000);
+    assert_ok(kb_batch_put_doc(b, KB_PROGRAM, scope.program.hex, program, &err), err);
+    assert_ok(kb_batch_put_doc(b, KB_SEARCH, run->id, doc, &err), err);
+    assert_ok(kb_commit(b, &err), err);
+    kb_batch_free(b);
+    assert_ok(search_new(lab->kb, doc, false, &s, &err), err);
+    json_decref(doc);
+    json_decref(program);
+    json_decref(space);
+    json_decref(scope.features);
+    json_decref(scope.relatives);
+    return s;
+}
+
+/* Commits a step, or crashes in place of it or after it: the search is then what the base has of it. */
+static bool write_step(struct lab *lab, struct journal *j, struct search **s)
+{
+    char id[SEARCH_ID_MAX];
+    struct err err;
+    bool crash = ++lab->commits == lab->crash_at;
+
+    if (!crash || !lab->crash_before)
+        assert_ok(journal_commit(j, &err), err);
+    journal_close(j);
+    if (!crash)
+        return true;
+    snprintf(id, sizeof(id), "%s", (*s)->spec.id);
+    search_free(*s);
+    assert_ok(search_load(lab->kb, id, false, s, &err), err);
+    return false;
+}
+
+static struct eval_result measure(struct lab *lab, const struct search *s, const uint16_t *a,
+                                  const uint16_t *champion)
+{
+    double worth = lab->worth(lab, s->space, a);
+    struct eval_result r = { .status = isnan(worth) ? EVAL_BUILD_FAILED : EVAL_OK,
+                             .message = isnan(worth) ? "it does not build: /usr/x.c" : "",
+                             .definition = s->spec.task, .set = s->spec.set, .objective = exp(worth),
+                             .log_sd = 0.01, .roofline = NAN, .timing_ms = 100 };
+
+    if (lab->infrastructure_fails) {
+        r.status = EVAL_INFRASTRUCTURE;
+        r.message = "the machine is on fire";
+    }
+    if (champion != NULL) {
+        r.has_champion = true;
+        r.vs_champion.ratio = exp(worth - lab->worth(lab, s->space, champion));
+        r.vs_champion.ci_low = r.vs_champion.ratio * 0.99;
+        r.vs_champion.ci_high = r.vs_champion.ratio * 1.01;
+    }
+    return r;
+}
+
+static bool record(struct lab *lab, struct search **s)
+{
+    struct trial *t = search_open_trial(*s), *champion = search_trial(*s, (*s)->champion);
+    struct eval_result r = measure(lab, *s, t->a, NULL), duel;
+    struct outcome o = { .result = &r, .wall_ns = NS_PER_SEC, .seed = t->n };
+    struct journal j;
+    struct err err;
+
+    if (outcome_wants_duel(*s, &r)) {
+        duel = measure(lab, *s, t->a, champion->a);
+        o.duel = &duel;
+    }
+    assert_ok(journal_open(&j, *s, &lab->clock.clock, &err), err);
+    assert_ok(outcome_record(&j, &o, &err), err);
+    return write_step(lab, &j, s);
+}
+
+struct search *lab_search(struct lab *lab, const struct lab_run *run)
+{
+    struct search *s = store_search(lab, run);
+
+    while (!search_is_over(s->state)) {
+        struct journal j;
+        struct err err;
+
+        assert_ok(journal_open(&j, s, &lab->clock.clock, &err), err);
+        assert_ok(planner_step(&j, &err), err);
+        assert_ok(world_check(s->world, &err), err);
+        if (!write_step(lab, &j, &s) || search_open_trial(s) == NULL)
+            continue;
+        if (record(lab, &s))
+            assert_ok(world_check(s->world, &err), err);
+    }
+    return s;
+}
+
+uint64_t lab_evals_to(const struct search *s, double best_log, double share)
+{
+    for (uint64_t n = 1; n <= s->n_trials; n++) {
+        const struct trial *t = search_trial(s, n);
+
+        if (t->ok && 1e-6 * (double)t->objective_q >= best_log + log(1 - share))
+            return n;
+    }
+    return s->spec.budget_evals + 1;
+}
+
+char *lab_final_state(const struct search *s)
+{
+    json_t *show = search_show_json(s), *tree = search_tree_json(s), *explain = NULL;
+    struct err err;
+    char *text;
+
+    assert_ok(search_explain_json(s, NULL, &explain, &err), err);
+    json_object_del(show, "overhead");
+    json_object_set_new(show, "tree", tree);
+    json_object_set_new(show, "explain", explain);
+    json_object_set_new(show, "next_seq", json_integer((json_int_t)s->next_seq));
+    json_object_set_new(show, "stagnation", json_integer(s->stagnation.a * 1000 + s->stagnation.b));
+    text = jsonx_canonical(show);
+    json_decref(show);
+    return text;
+}
