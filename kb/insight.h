@@ -21,7 +21,11 @@ struct insight_sums {
     uint64_t first_s, last_s; /* of pairs; 0 for none */
 };
 
-/* Key of a cell: device class x shape regime x toolchain, joined by '|'. */
+/*
+ * Sums of a cell: device class x shape regime x toolchain, joined by '|' in the key. Its parents are
+ * cells of their own, "class|shape" and "class", and hold what their children hold: do not add up
+ * cells of different depth.
+ */
 struct insight_cell {
     char *key;
     struct insight_sums sums;
@@ -36,14 +40,15 @@ struct insight {
     uint64_t seq;            /* local sequence number of the claim */
     uint64_t recorded_at_ns; /* local wall time of its commit */
     enum insight_state state;
-    struct insight_sums all;
+    /* The representative that supersedes it; its own id in any other state. */
+    struct id same_as;
+    struct insight_sums all; /* of a representative: with the duplicates that it supersedes */
     size_t n_cells;
     struct insight_cell *cells; /* sorted by key */
     char *condition;            /* learned condition as text, "" for none */
     size_t n_evidence;
     struct id *evidence; /* sorted by id */
-    /* Local: origins, "builtin search=<id> node=<id>"; not in any digest. */
-    uint32_t ordinal; /* dense number, for the lexical and vector indexes */
+    uint32_t ordinal; /* dense number, for the lexical and vector indexes; local, in no digest */
 };
 
 /* Posterior of the effect on log-speedup. mean, sd in natural log; n counts pairs behind it. */
@@ -58,9 +63,20 @@ struct insight_effect {
 /*
  * Normal posterior with a zero-centred prior (sd 0.15) over the sums of the most specific cell with
  * at least two pairs: (class|shape|toolchain), then (class|shape), (class), all. Any of the three
- * strings may be NULL (not asked).
+ * strings may be NULL (not asked), which leaves out those after it.
+ *
+ * Normal likelihood with known noise and conjugate normal prior (Gelman et al., Bayesian Data
+ * Analysis, section 2.5): with n pairs of mean m, precision P = 1/0.15^2 + n/v, mean = (n m / v) / P,
+ * sd = P^-1/2. The noise v is estimated: (2 * 0.05^2 + sum of squared deviations) / (2 + n), the mean
+ * of a scaled inverse chi-squared posterior but for its degrees of freedom, so that two pairs that
+ * happen to agree are not taken for certainty. Doubles; sums of squares come in milli-units.
  */
 struct insight_effect insight_posterior(const struct insight *in, const char *device_class,
                                         const char *shape, const char *toolchain);
+
+/* A copy that owns everything. ERR_NOMEM. */
+int insight_dup(const struct insight *in, struct insight *out, struct err *err);
+/* Frees what a copy owns. */
+void insight_release(struct insight *in);
 
 #endif

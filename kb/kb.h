@@ -87,12 +87,12 @@ int kb_get_evidence(struct kb *kb, const struct id *id, struct evidence *out, st
 /* Sequence number of the newest committed fact; 0 in an empty base. */
 uint64_t kb_last_seq(struct kb *kb);
 
-/* Calls fn for each insight in id order under the read lock; do not call kb_* from fn. */
+/* Calls fn for each insight in id order under the read lock, until it returns non-zero; do not call
+ * kb_* from fn. -1 only when memory for refolding is out; `notice` says so. */
 int kb_each_insight(struct kb *kb, int (*fn)(void *ctx, const struct insight *in), void *ctx);
 /* A copy of one insight by full id or unambiguous prefix of at least 6 digits; release with
  * insight_release. */
 int kb_get_insight(struct kb *kb, const char *id, struct insight *out, struct err *err);
-void insight_release(struct insight *in);
 
 struct kb_stats {
     uint64_t facts[FACT_COUNT];
@@ -101,6 +101,7 @@ struct kb_stats {
     uint32_t schema;
     bool index_exact; /* exact search, no IVF yet */
 };
+/* Counts documents by walking their keys: milliseconds per ten thousand. */
 int kb_get_stats(struct kb *kb, struct kb_stats *out, struct err *err);
 /*
  * Reads everything back: parses every record, recomputes every content address, refolds the
@@ -133,5 +134,13 @@ struct kb_query {
  * has ranks{lexical, vector, fused, usefulness}. ERR_INVALID for a bad limit.
  */
 int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *err);
+
+/*
+ * Keeps queries fast as the base grows: trains or extends the vector index (retrieve_maintain). When
+ * kb_maintain_due says so, call kb_maintain from a worker, one at a time (ERR_CONFLICT); it blocks
+ * up to seconds, readers and commits go on. ERR_NOMEM, ERR_INTERNAL; the old index then stays.
+ */
+bool kb_maintain_due(struct kb *kb);
+int kb_maintain(struct kb *kb, struct err *err);
 
 #endif

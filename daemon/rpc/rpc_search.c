@@ -28,7 +28,8 @@ struct start_params {
     json_t *budget;
 };
 
-static const char *const proposers[] = { "builtin", NULL };
+static const char *const proposers[] = { "builtin", "random", NULL };
+enum { PROPOSER_RANDOM = 1 };
 static const char *const strategies[] = { "world-model", NULL };
 static const char *const policies[] = { "utility", "lexicographic", NULL };
 
@@ -39,8 +40,8 @@ static const struct param start_rows[] = {
       "device name; default from the configuration", 0, 0, NULL, 0 },
     { "set", PARAM_NAME, offsetof(struct start_params, set), 0, "workload set; default \"cpu\"", 0,
       0, NULL, 0 },
-    { "proposer", PARAM_ENUM, offsetof(struct start_params, proposer), 0, "who proposes programs",
-      0, 0, proposers, 0 },
+    { "proposer", PARAM_ENUM, offsetof(struct start_params, proposer), 0,
+      "who proposes: builtin, or random as the control arm (cold)", 0, 0, proposers, 0 },
     { "strategy", PARAM_ENUM, offsetof(struct start_params, strategy), 0, "how the search goes", 0,
       0, strategies, 0 },
     { "policy", PARAM_ENUM, offsetof(struct start_params, policy), 0,
@@ -194,7 +195,7 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
     spec.proposer = xstrdup(proposers[p->proposer]);
     spec.strategy = xstrdup(strategies[p->strategy]);
     spec.policy = select_policy_from_name(policies[p->policy]);
-    spec.cold = p->cold;
+    spec.cold = p->cold || p->proposer == PROPOSER_RANDOM;
     spec.seed = p->seed;
     if (!p->seed_given) {
         rng_os(&spec.seed, sizeof(spec.seed));
@@ -210,6 +211,8 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
     scope.bottleneck = xstrdup(def->pack->bottleneck);
     scope.device_class = xstrdup(jsonx_str(device, "class", ""));
     scope.toolchain = xstrdup(jsonx_str(device, "toolchain", ""));
+    scope.read_gbs = jsonx_num(device, "read_gbs", 0);
+    scope.fma_gflops = jsonx_num(device, "fma_gflops", 0);
     scope.features = features_of(def, device);
     scope.relatives = relatives_of(d, def);
     searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space, started,

@@ -61,7 +61,6 @@ struct runner {
 
 struct searches {
     struct daemon *daemon;
-    struct turns *turns;
     struct list live;
     /* Guards the list and runner.search against readers on workers; the loop alone writes. */
     pthread_rwlock_t lock;
@@ -263,13 +262,16 @@ static int control_step(struct runner *r, struct journal *j, struct err *err)
 {
     static const struct {
         const char *type, *reason;
-    } rows[] = { [SEARCHES_PAUSE] = { "paused", "paused by the user" },
-                 [SEARCHES_RESUME] = { "resumed", "" },
-                 [SEARCHES_CANCEL] = { "cancelled", "cancelled by the user" } };
+    } rows[] = {
+        [SEARCHES_PAUSE] = { "paused", "paused by the user" },
+        [SEARCHES_RESUME] = { "resumed", "" },
+        [SEARCHES_CANCEL] = { "cancelled", "cancelled by the user" },
+        [SEARCHES_FAIL] = { "failed", NULL },
+    };
+    const char *reason = rows[r->want].reason ? rows[r->want].reason : r->held_up;
 
-    return journal_add(
-        j, json_pack("{s:s, s:s}", "type", rows[r->want].type, "reason", rows[r->want].reason),
-        err);
+    return journal_add(j, json_pack("{s:s, s:s}", "type", rows[r->want].type, "reason", reason),
+                       err);
 }
 
 static int control_run(struct work *w, struct err *err)
@@ -321,13 +323,23 @@ static void answer_want(struct runner *r, const struct err *err)
         done(r->want_arg, r->search->spec.id, err);
 }
 
-/* A write failed: go back to what is stored, and try again after a while. */
+/* Will the same step fail again, whatever happens to disk and memory? */
+static bool is_hopeless(const struct runner *r, const struct err *err)
+{
+    return err->code != ERR_IO && err->code != ERR_NOMEM && err->code != ERR_CANCELLED &&
+           !r->diverged && r->want == SEARCHES_NONE;
+}
+
+/*
+ * A step failed: go back to what is stored. Storage is tried again after a while; a step that
+ * cannot succeed ends the search with the reason.
+ */
 static void stall(struct runner *r, const struct err *err)
 {
     struct timeval wait = { STALL_RETRY_S, 0 };
     struct search *old = r->search;
 
-    log_error("search %s: %s; it is tried again in %d s", old->spec.id, err->msg, STALL_RETRY_S);
+    log_error("search %s: %s", old->spec.id, err->msg);
     json_decref(r->notices);
     r->notices = NULL;
     r->diverged = r->fresh == NULL;
@@ -341,6 +353,12 @@ static void stall(struct runner *r, const struct err *err)
     clear_results(r);
     turns_end(&r->turn);
     r->state = r->search->state;
+    if (is_hopeless(r, err)) {
+        r->want = SEARCHES_FAIL;
+        r->phase = PHASE_IDLE;
+        runner_wake(r);
+        return;
+    }
     r->phase = PHASE_STALLED;
     event_add(r->retry, &wait);
 }
@@ -449,6 +467,8 @@ static void start_evaluation(struct runner *r, bool duel)
         .device = s->spec.device,
         .seed = rng_u64(&rng),
         .threads = (uint32_t)d->conf->eval_threads,
+        .read_gbs = s->scope.read_gbs,
+        .fma_gflops = s->scope.fma_gflops,
         .limits = eval_default_limits(),
         .timing = { (uint32_t)d->conf->pairs_min, (uint32_t)d->conf->pairs_max,
                     d->conf->timing_budget_s },
@@ -555,6 +575,15 @@ static void control_done(struct work *w, const struct err *err)
     step_over(r);
 }
 
+/*
+ * All CPU devices are this one machine, under whatever name and flags it was probed, so they share
+ * one turn.
+ */
+static const char *turn_name(const struct search *s)
+{
+    return str_has_prefix(s->scope.device_class, "cpu") ? "cpu" : s->spec.device;
+}
+
 /* Looks what an idle search should do: a change asked for first, else its next turn. */
 static void runner_wake(struct runner *r)
 {
@@ -567,7 +596,7 @@ static void runner_wake(struct runner *r)
     if (r->search->state == SEARCH_PAUSED || search_is_over(r->search->state))
         return;
     r->phase = PHASE_QUEUED;
-    turns_ask(r->owner->turns, r->search->spec.device, &r->turn);
+    turns_ask(r->owner->daemon->turns, turn_name(r->search), &r->turn);
 }
 
 static struct runner *runner_new(struct searches *ss, struct search *s)
@@ -825,7 +854,6 @@ int searches_open(struct daemon *d, struct searches **out, struct err *err)
     struct unfinished u = { 0 };
 
     ss->daemon = d;
-    ss->turns = turns_new();
     list_init(&ss->live);
     pthread_rwlock_init(&ss->lock, NULL);
     if (kb_each_doc(d->kb, KB_SEARCH, list_unfinished, &u, err) != 0) {
@@ -885,7 +913,6 @@ void searches_close(struct searches *ss)
         list_remove(&r->node);
         runner_free(r);
     }
-    turns_free(ss->turns);
     pthread_rwlock_destroy(&ss->lock);
     free(ss);
 }

@@ -18,7 +18,13 @@
 #include "daemon.h"
 #include "search/search.h"
 
-enum searches_control { SEARCHES_NONE, SEARCHES_PAUSE, SEARCHES_RESUME, SEARCHES_CANCEL };
+enum searches_control {
+    SEARCHES_NONE,
+    SEARCHES_PAUSE,
+    SEARCHES_RESUME,
+    SEARCHES_CANCEL,
+    SEARCHES_FAIL /* the scheduler's own, when a step cannot succeed */
+};
 
 /*
  * Stores and starts a search. done(arg, id, err) comes on the loop, never from inside; err is NULL

@@ -13,6 +13,7 @@
 #include "search/outcome.h"
 
 enum {
+    RANDOM_DRAWS_MAX = 2000,
     ADOPT_MAX = 2,          /* programs adopted by re-measurement */
     WAITING_WEIGHED_MAX = 8 /* open nodes that are priced beside the proposal */
 };
@@ -128,10 +129,34 @@ static void take_proposal(struct intent *in, const struct engine_proposal *p, si
     in->adoption = NULL;
 }
 
+/* The control arm: a uniform draw that looks at nothing but what was drawn before. */
+static int propose_random(struct search *s, const uint16_t *pattern, struct intent *in,
+                          struct err *err)
+{
+    struct rng rng = rng_derive(s->spec.seed, "random", s->n_trials);
+
+    for (int i = 0; i < RANDOM_DRAWS_MAX; i++) {
+        *in = (struct intent){ .arm = ENGINE_ARM_COLD, .origin = "a uniform random draw" };
+        if (space_sample(s->space, pattern, &rng, in->a, err) != 0)
+            return -1;
+        if (!engine_seen(s->engine, in->a))
+            return 0;
+    }
+    return err_set(err, ERR_NOT_FOUND, "%d random draws were all measured before",
+                   RANDOM_DRAWS_MAX);
+}
+
+static bool is_random(const struct search *s)
+{
+    return strcmp(s->spec.proposer, "random") == 0;
+}
+
 static int propose(struct search *s, const uint16_t *pattern, struct intent *in, struct err *err)
 {
     struct engine_proposal p;
 
+    if (is_random(s))
+        return propose_random(s, pattern, in, err);
     if (engine_propose(s->engine, pattern, &p, err) != 0)
         return -1;
     take_proposal(in, &p, space_n(s->space));
@@ -261,7 +286,7 @@ static void describe_decision(const struct search *s, struct world_spec *spec, s
                              param->name, param->values[v].text);
 
     world_spec_kind(spec, WORLD_DECISION);
-    world_spec_text(spec, WORLD_SET_DECISION, param->help ? param->help : param->name);
+    world_spec_text(spec, WORLD_SET_DECISION, param->name);
     world_spec_text(spec, WORLD_SET_CHOICE, param->values[v].text);
     world_spec_text(spec, WORLD_SET_TITLE, title);
     world_spec_text(spec, WORLD_SET_DESCRIPTION, help ? help : "");
@@ -512,6 +537,10 @@ static int next_attempt(struct journal *j, bool *cycle_over, struct err *err)
     uint16_t pattern[SPACE_PARAMS_MAX];
     struct intent in;
 
+    if (is_random(s)) {
+        *cycle_over = true; /* staying below a node would make the next draw less than uniform */
+        return 0;
+    }
     node_pattern(s, world_find(s->world, s->cycle_node), pattern);
     if (propose(s, pattern, &in, err) == 0)
         return add_attempt(j, &in, err);
@@ -542,7 +571,7 @@ int planner_step(struct journal *j, struct err *err)
                 return -1;
         } else if (s->in_cycle) {
             if (next_attempt(j, &over, err) != 0 ||
-                (over && outcome_end_cycle(j, "nothing is left to try below this node", err) != 0))
+                (over && outcome_end_cycle(j, "nothing more is tried below this node", err) != 0))
                 return -1;
         } else {
             if (new_cycle(j, &over, err) != 0 ||

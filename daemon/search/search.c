@@ -62,11 +62,12 @@ json_t *search_document(const struct search_spec *spec, const struct search_scop
     if (doc != NULL)
         json_object_set_new(
             doc, "scope",
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:s}", "family", scope->family,
-                      "shape", scope->shape, "dtype", scope->dtype, "language", scope->language,
-                      "bottleneck", scope->bottleneck, "device_class", scope->device_class,
-                      "toolchain", scope->toolchain, "features", scope->features, "relatives",
-                      scope->relatives, "program", scope->program.hex));
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:s, s:f, s:f}", "family",
+                      scope->family, "shape", scope->shape, "dtype", scope->dtype, "language",
+                      scope->language, "bottleneck", scope->bottleneck, "device_class",
+                      scope->device_class, "toolchain", scope->toolchain, "features",
+                      scope->features, "relatives", scope->relatives, "program", scope->program.hex,
+                      "read_gbs", scope->read_gbs, "fma_gflops", scope->fma_gflops));
     return doc;
 }
 
@@ -107,6 +108,8 @@ static int parse_document(const json_t *doc, struct search *s, struct err *err)
     s->scope.toolchain = dup_field(scope, "toolchain");
     s->scope.features = json_incref(json_object_get(scope, "features"));
     s->scope.relatives = json_incref(json_object_get(scope, "relatives"));
+    s->scope.read_gbs = jsonx_num(scope, "read_gbs", 0);
+    s->scope.fma_gflops = jsonx_num(scope, "fma_gflops", 0);
     if (s->spec.policy == SELECT_POLICY_COUNT || s->spec.window == 0)
         return err_set(err, ERR_CORRUPT, "the stored document of search '%s' is damaged",
                        s->spec.id);

@@ -69,9 +69,10 @@ struct search_spec {
 struct search_scope {
     char *family, *shape, *dtype, *language, *bottleneck;
     char *device_class, *toolchain;
-    json_t *features;  /* context features by name to number */
-    json_t *relatives; /* [{task, similarity}]: near tasks, itself first */
-    struct id program; /* of the template: source and build settings */
+    json_t *features;            /* context features by name to number */
+    json_t *relatives;           /* [{task, similarity}]: near tasks, itself first */
+    struct id program;           /* of the template: source and build settings */
+    double read_gbs, fma_gflops; /* of the device, for the roofline; 0 when unknown */
 };
 
 struct search {

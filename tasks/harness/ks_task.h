@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The task ABI: what a task's module (trusted: inputs, reference) and a candidate (hostile: the kernel)
- * look like to ksearch-eval. Plain C, no dependency; both are built at run time as shared objects.
+ * The task ABI: what a task's module (trusted: inputs, reference) and a candidate (hostile: the
+ * kernel) look like to ksearch-eval. Plain C, no dependency; both are built at run time as shared
+ * objects.
  *
- * Two parties, two processes. The judge loads the task's module, makes inputs, computes the reference in
- * double precision and keeps time; it never maps candidate code. The runner, confined, loads the
- * candidate, and sees nothing but the buffers of the present call.
+ * Two parties, two processes. The judge loads the task's module, makes inputs, computes the
+ * reference in double precision and keeps time; it never maps candidate code. The runner, confined,
+ * loads the candidate, and sees nothing but the buffers of the present call.
  *
- * Tensors are row-major and contiguous, the last axis fastest; data starts at a multiple of 64 bytes, at an
- * address that changes from call to call. Memory belongs to the harness throughout.
+ * Tensors are row-major and contiguous, the last axis fastest; data starts at a multiple of 64
+ * bytes, at an address that changes from call to call. Memory belongs to the harness throughout.
  */
 #ifndef KS_TASK_H
 #define KS_TASK_H
@@ -52,16 +53,16 @@ struct ks_axis {
 };
 
 /*
- * One call of a kernel. Inputs must not be written; every element of every output must be (outputs are
- * filled with NaN bytes before each call, and guard bytes lie around every buffer).
+ * One call of a kernel. Inputs must not be written; every element of every output must be (outputs
+ * are filled with NaN bytes before each call, and guard bytes lie around every buffer).
  *
- * threads: how many the call may use, itself included. parallel runs fn(ctx, i) for all i in [0, n) on
- * those threads and returns when the last has ended; it must be called from the thread that runs
- * ks_kernel, and not from inside fn. A kernel may make threads of its own; they must have ended, and all
- * work must be done, when ks_kernel returns.
+ * threads: how many the call may use, itself included. parallel runs fn(ctx, i) for all i in [0, n)
+ * on those threads and returns when the last has ended; it must be called from the thread that runs
+ * ks_kernel, and not from inside fn. A kernel may make threads of its own; they must have ended,
+ * and all work must be done, when ks_kernel returns.
  *
- * scratch: scratch_bytes of 64-byte aligned memory that is not kept from call to call (as much as the
- * definition's "scratch_bytes" asks for; the contents are undefined on entry).
+ * scratch: scratch_bytes of 64-byte aligned memory that is not kept from call to call (as much as
+ * the definition's "scratch_bytes" asks for; the contents are undefined on entry).
  */
 struct ks_call {
     uint32_t abi; /* KS_ABI_VERSION */
@@ -77,13 +78,13 @@ struct ks_call {
 };
 
 /*
- * The candidate: the one symbol that a candidate source must define. Returns 0, or another number when it
- * cannot do the call (the evaluation then fails with class "refused_call").
+ * The candidate: the one symbol that a candidate source must define. Returns 0, or another number
+ * when it cannot do the call (the evaluation then fails with class "refused_call").
  *
- * Macros that the build defines: KS_<AXIS> for each constant axis of the definition (upper case: an axis
- * num_kv_heads gives KS_NUM_KV_HEADS), and for each tunable its name with the assigned value. An
- * enumerated tunable named MODE with values a and b is passed as the index of its value, together with
- * MODE_a=0 and MODE_b=1, so that a source can say `#if MODE == MODE_b`.
+ * Macros that the build defines: KS_<AXIS> for each constant axis of the definition (upper case: an
+ * axis num_kv_heads gives KS_NUM_KV_HEADS), and for each tunable its name with the assigned value.
+ * An enumerated tunable named MODE with values a and b is passed as the index of its value,
+ * together with MODE_a=0 and MODE_b=1, so that a source can say `#if MODE == MODE_b`.
  */
 int ks_kernel(const struct ks_call *call);
 
@@ -91,7 +92,8 @@ int ks_kernel(const struct ks_call *call);
  * ---- The task's module (trusted; built from the pack's "module" source into the judge) ----
  */
 
-/* A parameter of a workload: its numbers, or its text. Numbers are given as integers where exact. */
+/* A parameter of a workload: its numbers, or its text. Numbers are given as integers where exact.
+ */
 struct ks_param {
     const char *name;
     const char *text; /* NULL unless the parameter is a string */
@@ -110,20 +112,22 @@ struct ks_problem {
 /* Bytes and operations that any correct kernel must spend on this very input; for the roofline. */
 struct ks_cost {
     double flops; /* a multiply-add counts as 2 */
-    double bytes; /* compulsory traffic: each input read once where needed, each output written once */
+    double
+        bytes; /* compulsory traffic: each input read once where needed, each output written once */
 };
 
 struct ks_task_module {
     uint32_t abi; /* KS_ABI_VERSION */
     /*
-     * Fills the inputs from the seed: equal (problem, seed) give equal bytes. Memory that the definition
-     * leaves unreferenced (unused pages) is filled with NaN. Returns 0, or -1 with a sentence in `why`.
+     * Fills the inputs from the seed: equal (problem, seed) give equal bytes. Memory that the
+     * definition leaves unreferenced (unused pages) is filled with NaN. Returns 0, or -1 with a
+     * sentence in `why`.
      */
     int (*generate)(const struct ks_problem *p, uint64_t seed, const struct ks_tensor *inputs,
                     int n_inputs, char *why, size_t why_size);
     /*
-     * The reference: expected[i] points to one double per element of output i. Accumulates in double
-     * precision. Must use at most `threads` threads. Returns 0 or -1 with a sentence.
+     * The reference: expected[i] points to one double per element of output i. Accumulates in
+     * double precision. Must use at most `threads` threads. Returns 0 or -1 with a sentence.
      */
     int (*reference)(const struct ks_problem *p, const struct ks_tensor *inputs, int n_inputs,
                      double *const *expected, int n_outputs, int threads, char *why,
@@ -187,8 +191,8 @@ static inline uint16_t ks_f32_to_bf16(float f)
 }
 
 /*
- * Counter-based random numbers for input generators (SplitMix64 finaliser): uniform in [-1, 1) on a grid of
- * 2^-23, by (seed, element index).
+ * Counter-based random numbers for input generators (SplitMix64 finaliser): uniform in [-1, 1) on a
+ * grid of 2^-23, by (seed, element index).
  */
 static inline uint64_t ks_hash(uint64_t seed, uint64_t i)
 {

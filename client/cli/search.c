@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ksearch search start | list | show | pause | resume | cancel | explain. */
+#include "cli.h"
+
+#include <math.h>
+
+#include "base/jsonx.h"
+#include "base/str.h"
+#include "proto/methods.h"
+#include "show.h"
+
+static const struct pos search_pos[] = { { "S", "search", ROW_REQUIRED, "id of the search" },
+                                         { 0 } };
+
+/* ---- start ---- */
+
+static const struct pos start_pos[] = { { "T", "task", ROW_REQUIRED, "name of the task" }, { 0 } };
+
+static const struct opt start_opts[] = {
+    { "device", OPT_TEXT, "D", "device", 0,
+      "device to optimise for (the task's only one, else the default)" },
+    { "proposer", OPT_TEXT, "P", "proposer", 0,
+      "who proposes: builtin, or random (the control arm)" },
+    { "strategy", OPT_TEXT, "S", "strategy", 0, "how the search goes on (world-model)" },
+    { "cold", OPT_FLAG, NULL, "cold", 0,
+      "read nothing from memory; what is learned is stored as usual" },
+    { "seed", OPT_UINT, "N", "seed", 0, "fixes every random choice" },
+    { "set", OPT_TEXT, "S", "set", 0, "workload set to measure on" },
+    { "policy", OPT_TEXT, "P", "policy", 0, "how the next open node is selected" },
+    { "budget", OPT_BUDGET, "B", "budget", 0,
+      "where to stop: evals=N,tokens=N,usd=X,time=T,device=T" },
+    { "watch", OPT_FLAG, NULL, "watch", ROW_LOCAL, "follow the search until it ends" },
+    { 0 }
+};
+
+static void started_print(const json_t *result)
+{
+    CLEANUP(freep) char *id = show_text_at(result, "id", SHOW_TEXT);
+    CLEANUP(freep) char *state = show_text_at(result, "state", SHOW_TEXT);
+
+    printf("search %s is %s\n", id, state);
+    fprintf(stderr, "follow it with: ksearch search watch %s\n", id);
+}
+
+static int start_run(struct cli *cli, const struct command *cmd, struct args *args, struct err *err)
+{
+    json_auto_t *result = NULL;
+    const char *id;
+
+    if (cli_call(cli, cmd->method, args->params, &result, err) != 0)
+        return -1;
+    if (!jsonx_bool(args->local, "watch", 0)) {
+        cli_show(cli, started_print, result);
+        return 0;
+    }
+    id = jsonx_str(result, "id", NULL);
+    if (id == NULL)
+        return err_set(err, ERR_UPSTREAM, "the daemon started a search and gave no id for it");
+    if (cli->json)
+        show_json(result, false);
+    return watch_search(cli, id, err);
+}
+
+const struct command cmd_search_start = {
+    .group = "search",
+    .name = "start",
+    .summary = "Start a search for fast kernels of one task on one device.",
+    .method = METHOD_SEARCH_START,
+    .pos = start_pos,
+    .opts = start_opts,
+    .run = start_run,
+    .notes = "With --watch and --json: {id, state}, then one document per event.\n",
+};
+
+/* ---- list ---- */
+
+static void list_print(const json_t *result)
+{
+    static const struct column columns[] = { { "SEARCH", "id", SHOW_TEXT },
+                                             { "STATE", "state", SHOW_TEXT },
+                                             { "TASK", "task", SHOW_TEXT },
+                                             { "DEVICE", "device", SHOW_TEXT },
+                                             { "WARM", "warm", SHOW_TEXT },
+                                             { "SEED", "seed", SHOW_TEXT },
+                                             { "EVALS", "evaluations", SHOW_TEXT },
+                                             { "OF", "budget_evals", SHOW_TEXT },
+                                             { "BEST", "best_objective", SHOW_FACTOR },
+                                             { "STARTED", "created", SHOW_TIME },
+                                             { 0 } };
+
+    show_table(result, "searches", columns,
+               "no searches yet; start one with: ksearch search start TASK");
+}
+
+const struct command cmd_search_list = {
+    .group = "search",
+    .name = "list",
+    .summary = "List the searches, running and ended.",
+    .method = METHOD_SEARCH_LIST,
+    .print = list_print,
+};
+
+/* ---- show ---- */
+
+static void show_best(const json_t *search)
+{
+    const json_t *best = json_object_get(search, "best");
+    CLEANUP(freep) char *objective = show_text_at(best, "objective", SHOW_FACTOR);
+    CLEANUP(freep) char *low = show_text_at(best, "ci_low", SHOW_FACTOR);
+    CLEANUP(freep) char *high = show_text_at(best, "ci_high", SHOW_FACTOR);
+    CLEANUP(freep) char *roofline = show_text_at(best, "roofline", SHOW_SHARE);
+    CLEANUP(freep) char *assignment = show_text_at(best, "assignment", SHOW_TEXT);
+    CLEANUP(freep) char *program = show_text_at(best, "program", SHOW_TEXT);
+
+    if (!json_is_number(json_object_get(best, "objective"))) {
+        printf("best         none yet\n");
+        return;
+    }
+    printf("best         %s the baseline's speed [%s, %s]", objective, low, high);
+    if (strcmp(roofline, "-") != 0)
+        printf(", %s of roofline", roofline);
+    printf("\n  assignment %s\n  program    %s\n", assignment, program);
+}
+
+static void show_line(const json_t *search, const char *label, const char *path)
+{
+    CLEANUP(freep) char *s = show_text_at(search, path, SHOW_TEXT);
+
+    if (strcmp(s, "-") != 0)
+        printf("%-12s %s\n", label, s);
+}
+
+static void show_curve(const json_t *search)
+{
+    CLEANUP(buf_release) struct buf plot = { .max = 64 << 10 };
+    size_t n, cols = term_cols();
+    CLEANUP(freep) double *best = curve_best(search, &n);
+
+    if (n == 0)
+        return;
+    printf("\nbest so far over %zu evaluation%s\n", n, n == 1 ? "" : "s");
+    draw_plot(best, n, cols > 24 ? MIN(cols - 12, 120) : 12, 6, &plot);
+    fputs(buf_str(&plot), stdout);
+}
+
+static void show_evaluations(const json_t *search)
+{
+    static const struct column columns[] = { { "#", "evaluation", SHOW_TEXT },
+                                             { "STATUS", "status", SHOW_TEXT },
+                                             { "SPEED", "objective", SHOW_FACTOR },
+                                             { "BEST", "best", SHOW_FACTOR },
+                                             { "ARM", "arm", SHOW_TEXT },
+                                             { "ASSIGNMENT", "assignment", SHOW_TEXT },
+                                             { 0 } };
+
+    if (json_array_size(json_object_get(search, "curve")) == 0)
+        return;
+    putchar('\n');
+    show_table(json_object_get(search, "curve"), "", columns, "");
+}
+
+static void show_seeds(const json_t *search)
+{
+    const json_t *seeds = json_object_get(search, "seeds");
+    json_t *seed;
+    size_t i;
+
+    if (json_array_size(seeds) == 0)
+        return;
+    printf("seeds\n");
+    json_array_foreach (seeds, i, seed) {
+        CLEANUP(freep) char *s = show_text(seed, SHOW_TEXT);
+
+        printf("  %s\n", s);
+    }
+}
+
+static void show_print(const json_t *s)
+{
+    static const struct {
+        const char *label, *path;
+    } lines[] = {
+        { "search", "id" },         { "state", "state" },
+        { "task", "task" },         { "device", "device" },
+        { "set", "set" },           { "proposer", "proposer" },
+        { "strategy", "strategy" }, { "warm", "warm" },
+        { "seed", "seed" },         { "budget", "budget" },
+        { "spent", "spent" },       { "evaluations", "evaluations" },
+        { "failures", "failures" }, { "reason", "reason" },
+        { "cycles", "cycles" },     { "predictions", "predictions" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        show_line(s, lines[i].label, lines[i].path);
+    show_seeds(s);
+    show_best(s);
+    show_curve(s);
+    show_evaluations(s);
+}
+
+const struct command cmd_search_show = {
+    .group = "search",
+    .name = "show",
+    .summary = "Show one search: budget, best, curve, failures, what it was seeded with.",
+    .method = METHOD_SEARCH_SHOW,
+    .pos = search_pos,
+    .print = show_print,
+};
+
+/* ---- watch ---- */
+
+static int watch_run(struct cli *cli, const struct command *cmd, struct args *args, struct err *err)
+{
+    (void)cmd;
+    return watch_search(cli, jsonx_str(args->params, "search", ""), err);
+}
+
+const struct command cmd_search_watch = {
+    .group = "search",
+    .name = "watch",
+    .summary = "Follow a search until it ends.",
+    .method = METHOD_SEARCH_WATCH,
+    .pos = search_pos,
+    .run = watch_run,
+    .notes = "On a terminal a live view, elsewhere one line per measurement; with --json one "
+             "document per\n"
+             "event. Ctrl-C ends the watch, not the search.\n",
+};
+
+/* ---- pause, resume, cancel ---- */
+
+static void state_print(const json_t *result)
+{
+    CLEANUP(freep) char *id = show_text_at(result, "id", SHOW_TEXT);
+    CLEANUP(freep) char *state = show_text_at(result, "state", SHOW_TEXT);
+
+    printf("search %s is %s\n", id, state);
+}
+
+const struct command cmd_search_pause = {
+    .group = "search",
+    .name = "pause",
+    .summary = "Let a search rest after the measurement under way.",
+    .method = METHOD_SEARCH_PAUSE,
+    .pos = search_pos,
+    .print = state_print,
+};
+
+const struct command cmd_search_resume = {
+    .group = "search",
+    .name = "resume",
+    .summary = "Let a paused search go on.",
+    .method = METHOD_SEARCH_RESUME,
+    .pos = search_pos,
+    .print = state_print,
+};
+
+const struct command cmd_search_cancel = {
+    .group = "search",
+    .name = "cancel",
+    .summary = "End a search; what it measured and learned stays.",
+    .method = METHOD_SEARCH_CANCEL,
+    .pos = search_pos,
+    .print = state_print,
+};
+
+/* ---- explain ---- */
+
+static const struct pos explain_pos[] = { { "S", "search", ROW_REQUIRED, "id of the search" },
+                                          { "NODE", "node", 0, "only this node of its tree" },
+                                          { 0 } };
+
+static void choice_print(const json_t *choice)
+{
+    CLEANUP(freep) char *cycle = show_text_at(choice, "cycle", SHOW_TEXT);
+    CLEANUP(freep) char *node = show_text_at(choice, "node", SHOW_TEXT);
+    CLEANUP(freep) char *title = show_text_at(choice, "title", SHOW_TEXT);
+    const char *why = jsonx_str(choice, "why", ""),
+               *explanation = jsonx_str(choice, "explanation", "");
+
+    printf("cycle %s: %s %s\n", cycle, node, title);
+    if (*why)
+        show_wrapped(why, 4);
+    if (*explanation) {
+        show_block(explanation);
+        if (!str_has_suffix(explanation, "\n"))
+            putchar('\n');
+    }
+    putchar('\n');
+}
+
+static void explain_print(const json_t *result)
+{
+    static const struct column columns[] = { { "#", "evaluation", SHOW_TEXT },
+                                             { "STATUS", "status", SHOW_TEXT },
+                                             { "SPEED", "objective", SHOW_FACTOR },
+                                             { "EXPECTED", "predicted.objective", SHOW_FACTOR },
+                                             { "ARM", "arm", SHOW_TEXT },
+                                             { "WHY", "why", SHOW_TEXT },
+                                             { "MESSAGE", "message", SHOW_TEXT },
+                                             { "ASSIGNMENT", "assignment", SHOW_TEXT },
+                                             { 0 } };
+    const json_t *choices = json_object_get(result, "choices");
+    json_t *choice;
+    size_t i;
+
+    if (!json_is_array(choices)) {
+        show_value(result);
+        return;
+    }
+    if (json_object_get(result, "node")) {
+        show_value(json_object_get(result, "node"));
+        putchar('\n');
+    }
+    json_array_foreach (choices, i, choice)
+        choice_print(choice);
+    show_table(result, "trials", columns, "nothing has been tried there yet");
+}
+
+const struct command cmd_search_explain = {
+    .group = "search",
+    .name = "explain",
+    .summary = "Say why nodes were chosen, what was tried there, and what came out.",
+    .method = METHOD_SEARCH_EXPLAIN,
+    .pos = explain_pos,
+    .print = explain_print,
+};

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ksearch search watch: follows a search by its events. On a terminal a block that is redrawn in
+ * place, elsewhere one line per measurement, with --json one document per event. The view is a fold
+ * over search.show (what was before) and events (what comes); an evaluation counts once, by its
+ * number. Event types that this version does not know change nothing. Ctrl-C ends the watch, never
+ * the search.
+ */
+#include "cli.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+
+#include "base/clock.h"
+#include "base/jsonx.h"
+#include "base/str.h"
+#include "proto/methods.h"
+#include "show.h"
+
+enum { RECENT_MAX = 5, PLOT_ROWS = 6, TICK_MS = 1000, LINE_MAX = 4096 };
+
+struct view {
+    char *task, *device, *state;
+    double *best; /* best so far after each evaluation; NaN before the first success */
+    size_t n, cap;
+    long long last; /* number of the newest evaluation that was counted */
+    double budget_evals, budget_time_s, spent_time_s; /* NaN when unknown */
+    uint64_t since_ns;                                /* when spent_time_s was true */
+    char *now, *why;          /* what is being tried; NULL between attempts */
+    char *recent[RECENT_MAX]; /* newest first */
+    json_t *failures;         /* class -> count */
+    size_t drawn;             /* lines on the screen */
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signo)
+{
+    (void)signo;
+    interrupted = 1;
+}
+
+static uint64_t now_ns(void)
+{
+    return clock_system()->mono_ns(clock_system());
+}
+
+static void set_text(char **field, char *owned)
+{
+    free(*field);
+    *field = owned;
+}
+
+static void view_release(struct view *v)
+{
+    free(v->task);
+    free(v->device);
+    free(v->state);
+    free(v->best);
+    free(v->now);
+    free(v->why);
+    for (size_t i = 0; i < RECENT_MAX; i++)
+        free(v->recent[i]);
+    json_decref(v->failures);
+}
+
+/* ---- The fold ---- */
+
+static double view_top(const struct view *v)
+{
+    return v->n ? v->best[v->n - 1] : NAN;
+}
+
+static bool view_runs(const struct view *v)
+{
+    return v->state && strcmp(v->state, "running") == 0;
+}
+
+static double view_elapsed_s(const struct view *v)
+{
+    return v->spent_time_s +
+           (view_runs(v) ? (double)(now_ns() - v->since_ns) / (double)NS_PER_SEC : 0);
+}
+
+/* A new state (owned from here): the clock of the view runs while the search does. */
+static void view_state(struct view *v, char *state)
+{
+    v->spent_time_s = view_elapsed_s(v);
+    v->since_ns = now_ns();
+    set_text(&v->state, state);
+}
+
+static void view_point(struct view *v, double best)
+{
+    v->best = xgrow(v->best, &v->cap, v->n + 1, sizeof(*v->best));
+    v->best[v->n++] = best;
+}
+
+/* What is being tried now. */
+static void view_attempt(struct view *v, const json_t *e)
+{
+    CLEANUP(freep) char *title = show_text_at(e, "title", SHOW_TEXT);
+    CLEANUP(freep) char *assignment = show_text_at(e, "assignment", SHOW_TEXT);
+    const json_t *predicted = json_object_get(e, "predicted");
+    double objective = jsonx_num(predicted, "objective", exp(jsonx_num(predicted, "mean", NAN)));
+    char expected[48] = "";
+
+    if (isfinite(objective))
+        snprintf(expected, sizeof(expected), "  (expected %.2fx)", objective);
+    set_text(&v->now, str_printf("#%lld %s%s  %s", jsonx_int(e, "evaluation", 0), title, expected,
+                                 assignment));
+    set_text(&v->why, show_text_at(e, "why", SHOW_TEXT));
+}
+
+/* What search.show says: everything before the events that come. */
+static void view_load(struct view *v, const json_t *show)
+{
+    CLEANUP(freep) double *best = NULL;
+    const json_t *curve = json_object_get(show, "curve");
+    const json_t *failures = json_object_get(show, "failures");
+    size_t n;
+
+    set_text(&v->task, show_text_at(show, "task", SHOW_TEXT));
+    set_text(&v->device, show_text_at(show, "device", SHOW_TEXT));
+    set_text(&v->state, show_text_at(show, "state", SHOW_TEXT));
+    best = curve_best(show, &n);
+    for (size_t i = 0; i < n; i++)
+        view_point(v, best[i]);
+    v->last = n ? jsonx_int(json_array_get(curve, n - 1), "evaluation", (long long)n) : 0;
+    v->budget_evals = jsonx_num(json_object_get(show, "budget"), "evals", NAN);
+    v->budget_time_s = jsonx_num(json_object_get(show, "budget"), "time", NAN);
+    v->spent_time_s = jsonx_num(json_object_get(show, "spent"), "time", 0);
+    v->since_ns = now_ns();
+    if (json_is_object(json_object_get(show, "trying")))
+        view_attempt(v, json_object_get(show, "trying"));
+    json_decref(v->failures);
+    v->failures = json_is_object(failures) ? json_copy((json_t *)failures) : json_object();
+}
+
+/* "#7 ok 3.10x best 3.40x memory  A=1 B=2": one measurement as text. */
+static char *measured_text(const struct view *v, const json_t *e)
+{
+    CLEANUP(freep) char *status = show_text_at(e, "status", SHOW_TEXT);
+    CLEANUP(freep) char *objective = show_text_at(e, "objective", SHOW_FACTOR);
+    CLEANUP(freep) char *arm = show_text_at(e, "arm", SHOW_TEXT);
+    CLEANUP(freep) char *assignment = show_text_at(e, "assignment", SHOW_TEXT);
+    CLEANUP(freep) char *message = show_text_at(e, "message", SHOW_TEXT);
+    bool said = *message && strcmp(message, "-") != 0;
+    char best[32] = "-";
+
+    if (isfinite(view_top(v)))
+        snprintf(best, sizeof(best), "%.2fx", view_top(v));
+    return str_printf("#%-4lld %-13s %8s  best %8s  %-11s  %s%s%s", jsonx_int(e, "evaluation", 0),
+                      status, objective, best, arm, assignment, said ? "  " : "",
+                      said ? message : "");
+}
+
+static void view_count_failure(struct view *v, const char *status)
+{
+    json_t *count = json_object_get(v->failures, status);
+
+    if (strcmp(status, "ok") != 0)
+        json_object_set_new(v->failures, status, json_integer(json_integer_value(count) + 1));
+}
+
+/* Puts a line on top of the recent ones; it is owned from here. */
+static void view_remember(struct view *v, char *line)
+{
+    free(v->recent[RECENT_MAX - 1]);
+    memmove(&v->recent[1], &v->recent[0], (RECENT_MAX - 1) * sizeof(v->recent[0]));
+    v->recent[0] = line;
+}
+
+/* A new measurement; false when it was counted before. */
+static bool view_measured(struct view *v, const json_t *e)
+{
+    long long number = jsonx_int(e, "evaluation", v->last + 1);
+    double top = jsonx_num(e, "best", fmax(view_top(v), jsonx_num(e, "objective", NAN)));
+
+    if (number <= v->last)
+        return false;
+    v->last = number;
+    view_point(v, top);
+    view_count_failure(v, jsonx_str(e, "status", "ok"));
+    v->budget_evals = jsonx_num(json_object_get(e, "budget"), "evals", v->budget_evals);
+    view_remember(v, measured_text(v, e));
+    set_text(&v->now, NULL);
+    set_text(&v->why, NULL);
+    return true;
+}
+
+/* The machinery failed, not the candidate: nothing is counted, and the evaluation is tried again.
+ */
+static bool view_lost(struct view *v, const json_t *e)
+{
+    CLEANUP(freep) char *message = show_text_at(e, "message", SHOW_TEXT);
+
+    view_remember(v, str_printf("#%-4lld could not be carried out: %s",
+                                jsonx_int(e, "evaluation", 0), message));
+    return true;
+}
+
+/* Folds one event in; true when there is a new line among the recent ones. */
+static bool view_event(struct view *v, const json_t *e)
+{
+    static const struct {
+        const char *type, *state;
+    } states[] = { { "started", "running" }, { "resumed", "running" },     { "paused", "paused" },
+                   { "done", "done" },       { "cancelled", "cancelled" }, { "failed", "failed" } };
+    const char *type = jsonx_str(e, "type", "");
+
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        if (strcmp(type, states[i].type) == 0)
+            view_state(v, xstrdup(states[i].state));
+    if (strcmp(type, "attempt") == 0)
+        view_attempt(v, e);
+    if (strcmp(type, "lost") == 0)
+        return view_lost(v, e);
+    return strcmp(type, "measured") == 0 && view_measured(v, e);
+}
+
+static size_t view_failed(const struct view *v)
+{
+    long long total = 0;
+    const char *key;
+    json_t *n;
+
+    json_object_foreach (v->failures, key, n)
+        total += json_integer_value(n);
+    return total > 0 ? (size_t)total : 0;
+}
+
+/* ---- The live view ---- */
+
+struct screen {
+    struct buf out;
+    size_t lines, cols;
+};
+
+static void screen_put(struct screen *s, const char *text, bool bold)
+{
+    buf_addf(&s->out, "%s%s%s\033[K\n", bold ? "\033[1m" : "", text, bold ? "\033[0m" : "");
+    s->lines++;
+}
+
+static void screen_line(struct screen *s, bool bold, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void screen_line(struct screen *s, bool bold, const char *fmt, ...)
+{
+    char whole[LINE_MAX], cut[LINE_MAX + 8];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(whole, sizeof(whole), fmt, ap);
+    va_end(ap);
+    screen_put(s, text_fit(whole, s->cols - 1, cut, sizeof(cut)), bold);
+}
+
+static void screen_bar(struct screen *s, const struct view *v)
+{
+    CLEANUP(buf_release) struct buf bar = { .max = 4096 };
+    bool by_time = !isfinite(v->budget_evals) && isfinite(v->budget_time_s);
+    double share = by_time ? view_elapsed_s(v) / v->budget_time_s : (double)v->n / v->budget_evals;
+    char label[80];
+
+    if (!isfinite(share)) {
+        screen_line(s, false, "%zu evaluations", v->n);
+        return;
+    }
+    if (by_time)
+        snprintf(label, sizeof(label), "%.0f of %.0f s, %zu evaluations", view_elapsed_s(v),
+                 v->budget_time_s, v->n);
+    else
+        snprintf(label, sizeof(label), "%zu of %.0f evaluations", v->n, v->budget_evals);
+    draw_bar(share, s->cols > 60 ? 40 : 16, &bar);
+    screen_line(s, false, "%s %s", buf_str(&bar), label);
+}
+
+static void screen_plot(struct screen *s, const struct view *v)
+{
+    CLEANUP(buf_release) struct buf plot = { .max = 64 << 10 };
+    char *line, *end;
+
+    if (v->n == 0 || term_rows() < 20)
+        return;
+    draw_plot(v->best, v->n, s->cols > 24 ? MIN(s->cols - 12, (size_t)100) : 12, PLOT_ROWS, &plot);
+    for (line = plot.data; line && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        *end = '\0';
+        screen_put(s, line, false);
+    }
+}
+
+static void screen_recent(struct screen *s, const struct view *v)
+{
+    size_t shown = term_rows() < 20 ? 2 : RECENT_MAX;
+
+    for (size_t i = 0; i < shown && v->recent[i]; i++)
+        screen_line(s, false, "%s %s", i == 0 ? "last" : "    ", v->recent[i]);
+}
+
+/* Redraws the block over itself. */
+static void view_draw(struct view *v, const char *search)
+{
+    struct screen s = { .out = { .max = 256 << 10 }, .cols = MAX(term_cols(), (size_t)20) };
+    CLEANUP(freep) char *failures = show_text(v->failures, SHOW_TEXT);
+    CLEANUP(freep) char *elapsed = NULL;
+    json_auto_t *seconds = json_real(view_elapsed_s(v));
+
+    elapsed = show_text(seconds, SHOW_SECONDS);
+    if (v->drawn)
+        buf_addf(&s.out, "\033[%zuA\r", v->drawn);
+    screen_line(&s, true, "%s on %s   search %s   %s   %s", v->task, v->device, search, v->state,
+                elapsed);
+    screen_bar(&s, v);
+    if (isfinite(view_top(v)))
+        screen_line(&s, true, "best %.2fx the baseline's speed", view_top(v));
+    screen_plot(&s, v);
+    if (v->now) {
+        screen_line(&s, false, "now  %s", v->now);
+        screen_line(&s, false, "why  %s", v->why);
+    }
+    screen_recent(&s, v);
+    if (view_failed(v) > 0)
+        screen_line(&s, false, "%zu failed: %s", view_failed(v), failures);
+    buf_addf(&s.out, "\033[J");
+    fputs(buf_str(&s.out), stdout);
+    fflush(stdout);
+    v->drawn = s.lines;
+    buf_release(&s.out);
+}
+
+/* ---- The watch ---- */
+
+struct watch {
+    struct cli *cli;
+    const char *search;
+    struct view view;
+    bool live, ended;
+    char *reason; /* of a failure, as an event or the show said; may be NULL */
+};
+
+static bool state_is_final(const char *state)
+{
+    return strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
+           strcmp(state, "cancelled") == 0;
+}
+
+static void watch_event(struct watch *w, const json_t *event)
+{
+    const char *type = jsonx_str(event, "type", "");
+    bool fresh;
+
+    if (w->cli->json) {
+        show_json(event, false);
+        return;
+    }
+    fresh = view_event(&w->view, event);
+    if (strcmp(type, "failed") == 0)
+        set_text(&w->reason, show_text_at(event, "reason", SHOW_TEXT));
+    if (w->live) {
+        view_draw(&w->view, w->search);
+    } else if (fresh) {
+        puts(w->view.recent[0]);
+        fflush(stdout);
+    } else if (strcmp(type, "paused") == 0 || strcmp(type, "resumed") == 0) {
+        CLEANUP(freep) char *reason = show_text_at(event, "reason", SHOW_TEXT);
+
+        printf("%s%s%s\n", type, strcmp(reason, "-") ? ": " : "",
+               strcmp(reason, "-") ? reason : "");
+        fflush(stdout);
+    }
+}
+
+/* We read too slowly and the daemon let us go: take up the stream again. */
+static int watch_dropped(struct watch *w, const json_t *params, struct err *err)
+{
+    struct ks_error e;
+
+    if (!str_has_suffix(jsonx_str(params, "key", ""), w->search))
+        return 0;
+    fprintf(stderr, "ksearch: this watch fell behind and some events were left out\n");
+    return ks_subscribe(w->cli->ks, w->search, NULL, &e) == 0 ? 0 : cli_error(err, &e);
+}
+
+static int watch_take(struct watch *w, const char *method, const json_t *params, struct err *err)
+{
+    if (strcmp(method, NOTIFY_STREAM_DROPPED) == 0)
+        return watch_dropped(w, params, err);
+    if (strcmp(jsonx_str(params, "search", ""), w->search) != 0)
+        return 0;
+    if (strcmp(method, NOTIFY_SEARCH_EVENT) == 0) {
+        watch_event(w, json_object_get(params, "event"));
+    } else if (strcmp(method, NOTIFY_SEARCH_END) == 0) {
+        view_state(&w->view, show_text_at(params, "state", SHOW_TEXT));
+        w->ended = true;
+        if (w->cli->json)
+            show_json(params, false);
+    }
+    return 0;
+}
+
+static int watch_loop(struct watch *w, struct err *err)
+{
+    while (!w->ended && !interrupted) {
+        CLEANUP(freep) char *method = NULL;
+        json_auto_t *params = NULL;
+        struct ks_error e;
+        int got = ks_next(w->cli->ks, TICK_MS, &method, &params, &e);
+
+        if (got < 0)
+            return cli_error(err, &e);
+        if (got > 0 && watch_take(w, method, params, err) != 0)
+            return -1;
+        if (got == 0 && w->live && !interrupted)
+            view_draw(&w->view, w->search);
+    }
+    return 0;
+}
+
+/* The last word: what was found, and where to go on. */
+static void summary_print(const struct watch *w, const json_t *show)
+{
+    const json_t *best = json_object_get(show, "best");
+    CLEANUP(freep) char *objective = show_text_at(best, "objective", SHOW_FACTOR);
+    CLEANUP(freep) char *low = show_text_at(best, "ci_low", SHOW_FACTOR);
+    CLEANUP(freep) char *high = show_text_at(best, "ci_high", SHOW_FACTOR);
+    CLEANUP(freep) char *assignment = show_text_at(best, "assignment", SHOW_TEXT);
+    CLEANUP(freep) char *program = show_text_at(best, "program", SHOW_SHORT);
+    CLEANUP(freep) char *time = show_text_at(show, "spent.time", SHOW_SECONDS);
+
+    printf("\nsearch %s is %s: %zu evaluation%s, %zu failed, %s\n", w->search, w->view.state,
+           w->view.n, w->view.n == 1 ? "" : "s", view_failed(&w->view), time);
+    if (json_is_number(json_object_get(best, "objective"))) {
+        printf("best %s the baseline's speed [%s, %s]\n  %s\n", objective, low, high, assignment);
+        printf("go on with:\n  ksearch program export %s --to DIR\n", program);
+    } else {
+        printf("nothing passed; what failed and why:\n");
+    }
+    printf("  ksearch search show %s\n  ksearch search tree %s\n", w->search, w->search);
+}
+
+static int watch_finish(struct watch *w, struct err *err)
+{
+    json_auto_t *show = NULL, *params = json_pack("{s:s}", "search", w->search);
+
+    if (interrupted) {
+        fprintf(stderr,
+                "\nthe watch ended; search %s goes on. See it again with: ksearch search watch %s\n"
+                "end it with: ksearch search cancel %s\n",
+                w->search, w->search, w->search);
+        return err_set(err, ERR_CANCELLED, "the watch was ended by the user");
+    }
+    if (cli_call(w->cli, METHOD_SEARCH_SHOW, params, &show, err) != 0)
+        return -1;
+    if (!w->cli->json) {
+        view_release(&w->view);
+        w->view = (struct view){ 0 };
+        view_load(&w->view, show);
+        summary_print(w, show);
+        fflush(stdout);
+    }
+    w->cli->answered = true;
+    if (strcmp(jsonx_str(show, "state", ""), "failed") == 0)
+        return err_set(err, ERR_FAILED, "search %s failed: %s", w->search,
+                       w->reason ? w->reason : jsonx_str(show, "reason", "no reason is given"));
+    if (strcmp(jsonx_str(show, "state", ""), "cancelled") == 0)
+        return err_set(err, ERR_CANCELLED, "search %s was cancelled", w->search);
+    return 0;
+}
+
+/* Subscribes first and looks second, so that nothing falls between the two. */
+static int watch_begin(struct watch *w, struct err *err)
+{
+    json_auto_t *reply = NULL, *show = NULL, *params = json_pack("{s:s}", "search", w->search);
+    struct ks_error e;
+
+    if (params == NULL)
+        return err_set(err, ERR_INVALID, "the id of the search is not UTF-8 text");
+    if (cli_connect(w->cli, err) != 0)
+        return -1;
+    if (ks_subscribe(w->cli->ks, w->search, &reply, &e) != 0)
+        return cli_error(err, &e);
+    if (cli_call(w->cli, METHOD_SEARCH_SHOW, params, &show, err) != 0)
+        return -1;
+    view_load(&w->view, show);
+    w->ended = state_is_final(jsonx_str(reply, "state", ""));
+    if (w->ended && w->cli->json)
+        show_json(reply, false);
+    return 0;
+}
+
+int watch_search(struct cli *cli, const char *search, struct err *err)
+{
+    struct watch w = { .cli = cli, .search = search, .live = !cli->json && term_is_live() };
+    struct sigaction act = { .sa_handler = on_interrupt },
+                     old; /* no SA_RESTART: ks_next has to return */
+    int status;
+
+    sigaction(SIGINT, &act, &old);
+    status = watch_begin(&w, err);
+    if (status == 0 && w.live && !w.ended)
+        view_draw(&w.view, search);
+    if (status == 0)
+        status = watch_loop(&w, err);
+    sigaction(SIGINT, &old, NULL);
+    if (status == 0)
+        status = watch_finish(&w, err);
+    view_release(&w.view);
+    free(w.reason);
+    return status;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The names of all methods and notifications, for both sides. What a method takes and gives is
+ * written in the daemon's table (`daemon/rpc/`), from which the daemon parses requests.
+ */
+#ifndef KS_PROTO_METHODS_H
+#define KS_PROTO_METHODS_H
+
+/* First on every connection: {version, client} -> {version, program, release}. */
+#define METHOD_HELLO "hello"
+#define METHOD_STATUS "status"
+
+#define METHOD_TASK_LIST "task.list"
+#define METHOD_TASK_SHOW "task.show" /* {task} */
+
+#define METHOD_DEVICE_LIST "device.list"
+#define METHOD_DEVICE_SHOW "device.show"   /* {device} */
+#define METHOD_DEVICE_PROBE "device.probe" /* {name?, march?} */
+
+/* {task, device?, proposer?, strategy?, cold?, seed?, set?, policy?, budget?} -> {id, state} */
+#define METHOD_SEARCH_START "search.start"
+#define METHOD_SEARCH_LIST "search.list"
+#define METHOD_SEARCH_SHOW "search.show"   /* {search}, as are the next four */
+#define METHOD_SEARCH_WATCH "search.watch" /* -> {id, state}, then the notifications below */
+#define METHOD_SEARCH_PAUSE "search.pause"
+#define METHOD_SEARCH_RESUME "search.resume"
+#define METHOD_SEARCH_CANCEL "search.cancel"
+#define METHOD_SEARCH_EXPLAIN "search.explain" /* {search, node?} */
+#define METHOD_SEARCH_TREE "search.tree"       /* {search} */
+
+#define METHOD_PROGRAM_LIST "program.list" /* {task?, device?} */
+#define METHOD_PROGRAM_SHOW "program.show" /* {program} */
+
+#define METHOD_QUERY "query" /* {text, task?, device?, technique?, limit?, as_of?, explain?} */
+
+#define METHOD_INSIGHT_LIST "insight.list" /* {limit?} */
+#define METHOD_INSIGHT_SHOW "insight.show" /* {insight} */
+#define METHOD_INSIGHT_ADD "insight.add"   /* {technique, statement, mechanism?, family?, ...} */
+#define METHOD_INSIGHT_RETRACT "insight.retract" /* {insight, reason} */
+
+#define METHOD_KB_STATS "kb.stats"
+#define METHOD_KB_VERIFY "kb.verify" /* {digest?} */
+
+#define METHOD_EVAL_RUN "eval.run" /* {task, device?, set?, source, assignment?} */
+
+/* Notifications of a watched search: {search, event} any number of times, then {search, state}
+ * once. */
+#define NOTIFY_SEARCH_EVENT "search.event"
+#define NOTIFY_SEARCH_END "search.end"
+/* {key, reason}: this connection read too slowly and is no longer subscribed; key ends in the
+ * search's id. */
+#define NOTIFY_STREAM_DROPPED "stream.dropped"
+
+#endif

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Configuration; see conf.h. inih cuts the file into keys and values; the rows say what they may
+ * be. */
+#include "conf.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "log.h"
+#include "proto/version.h"
+
+enum { CONF_FILE_MAX = 1 << 20, CONF_VALUE_MAX = 4096 };
+
+enum row_type {
+    ROW_PATH, /* not empty; made absolute by nobody: relative to where the daemon starts */
+    ROW_TEXT, /* may be empty */
+    ROW_NAME, /* str_is_name */
+    ROW_U64,
+    ROW_REAL,
+    ROW_ENUM
+};
+
+struct row {
+    const char *key;
+    enum row_type type;
+    size_t offset;
+    double min, max; /* of numbers; bytes of a path */
+    const char *const *choices;
+    const char *help;
+};
+
+static const char *const sandbox_names[] = { "bwrap", "none", NULL };
+static const char *const evaluator_names[] = { "local", "replay", "record", NULL };
+static const char *const level_names[] = {
+#define X(name, text) text,
+    LOG_LEVEL_MAP(X)
+#undef X
+        NULL
+};
+
+#define AT(member) offsetof(struct conf, member)
+
+/* Sorted by key. Every row applies at start. */
+static const struct row rows[] = {
+    { "data", ROW_PATH, AT(data), 0, 0, NULL, "folder of the knowledge base" },
+    { "default_device", ROW_NAME, AT(default_device), 0, 0, NULL,
+      "where a search runs when nobody says" },
+    { "eval_threads", ROW_U64, AT(eval_threads), 0, 1024, NULL,
+      "threads that a candidate gets; 0: all cores" },
+    { "evaluator", ROW_ENUM, AT(evaluator), 0, 0, evaluator_names,
+      "local measures; record measures and appends to replay_file; replay answers from it" },
+    { "harness", ROW_PATH, AT(harness), 0, 0, NULL, "path of ksearch-eval" },
+    { "log_level", ROW_ENUM, AT(log_level), 0, 0, level_names, "least important level to log" },
+    { "max_connections", ROW_U64, AT(max_connections), 1, 100000, NULL,
+      "clients at a time; one more is refused" },
+    { "pairs_max", ROW_U64, AT(pairs_max), 3, 1000, NULL,
+      "most interleaved timing pairs of a workload" },
+    { "pairs_min", ROW_U64, AT(pairs_min), 3, 1000, NULL,
+      "least interleaved timing pairs of a workload" },
+    { "replay_file", ROW_TEXT, AT(replay_file), 0, 0, NULL,
+      "recorded evaluations, one JSON text a line" },
+    { "sandbox", ROW_ENUM, AT(sandbox), 0, 0, sandbox_names,
+      "bwrap confines candidates; none runs them as they are: only for code that you trust" },
+    { "socket", ROW_PATH, AT(socket), 0, sizeof(((struct sockaddr_un *)0)->sun_path) - 1, NULL,
+      "path of the Unix socket" },
+    { "tasks", ROW_PATH, AT(tasks), 0, 0, NULL, "folders of task packs, ':' between them" },
+    { "timing_budget", ROW_REAL, AT(timing_budget_s), 0.01, 600, NULL,
+      "seconds of timing for one workload" },
+    { "workers", ROW_U64, AT(workers), 1, 64, NULL, "threads for storage and files" },
+};
+
+/* ---- Defaults ---- */
+
+/* Folder of the running program, "/opt/bin". */
+static int program_folder(char *out, size_t size, struct err *err)
+{
+    ssize_t n = readlink("/proc/self/exe", out, size - 1);
+    char *slash;
+
+    if (n <= 0)
+        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
+    out[n] = '\0';
+    slash = strrchr(out, '/');
+    if (slash != NULL && slash != out)
+        *slash = '\0';
+    return 0;
+}
+
+static char *must_printf(char *made)
+{
+    if (made == NULL)
+        abort();
+    return made;
+}
+
+static char *default_data(void)
+{
+    const char *xdg = getenv("XDG_DATA_HOME");
+    const char *home = getenv("HOME");
+
+    if (xdg != NULL && xdg[0] == '/')
+        return must_printf(str_printf("%s/ksearch", xdg));
+    return must_printf(str_printf("%s/.local/share/ksearch", home != NULL ? home : ""));
+}
+
+static char *default_tasks(const char *folder)
+{
+    char *installed = must_printf(str_printf("%s/../share/ksearch/tasks", folder));
+
+    if (file_is_dir(installed))
+        return installed;
+    free(installed);
+    return xstrdup(KS_DEFAULT_TASKS);
+}
+
+int conf_new(struct conf **out, struct err *err)
+{
+    char folder[PATH_MAX], socket[PATH_MAX];
+    struct conf *c;
+
+    if (program_folder(folder, sizeof(folder), err) != 0 ||
+        proto_socket_path(socket, sizeof(socket), err) != 0)
+        return -1;
+    c = xcalloc(1, sizeof(*c));
+    *c = (struct conf){
+        .data = default_data(),
+        .socket = xstrdup(socket),
+        .tasks = default_tasks(folder),
+        .harness = must_printf(str_printf("%s/ksearch-eval", folder)),
+        .default_device = xstrdup("cpu"),
+        .replay_file = xstrdup(""),
+        .sandbox = CONF_SANDBOX_BWRAP,
+        .log_level = LOG_LEVEL_INFO,
+        .evaluator = CONF_EVAL_LOCAL,
+        .workers = 4,
+        .max_connections = 1100,
+        .pairs_min = 5,
+        .pairs_max = 25,
+        .timing_budget_s = 0.6,
+    };
+    *out = c;
+    return 0;
+}
+
+void conf_free(struct conf *c)
+{
+    if (c == NULL)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (rows[i].type == ROW_PATH || rows[i].type == ROW_TEXT || rows[i].type == ROW_NAME)
+            free(*(char **)((char *)c + rows[i].offset));
+    free(c);
+}
+
+/* ---- One value ---- */
+
+static void allowed_text(const struct row *r, char *out, size_t size)
+{
+    size_t n = 0;
+
+    switch (r->type) {
+    case ROW_PATH:
+        if (r->max > 0)
+            snprintf(out, size, "a path of 1 to %.0f bytes", r->max);
+        else
+            str_copy(out, size, "a path, not empty");
+        return;
+    case ROW_TEXT:
+        snprintf(out, size, "text of at most %d bytes", CONF_VALUE_MAX);
+        return;
+    case ROW_NAME:
+        str_copy(out, size, "a name of letters, digits, '_', '.' and '-'");
+        return;
+    case ROW_U64:
+        snprintf(out, size, "a whole number from %.0f to %.0f", r->min, r->max);
+        return;
+    case ROW_REAL:
+        snprintf(out, size, "a number from %g to %g", r->min, r->max);
+        return;
+    case ROW_ENUM:
+        n = (size_t)snprintf(out, size, "one of");
+        for (size_t i = 0; r->choices[i] && n < size; i++)
+            n += (size_t)snprintf(out + n, size - n, "%s %s", i ? "," : "", r->choices[i]);
+        return;
+    }
+}
+
+static bool set_text(const struct row *r, char **field, const char *value)
+{
+    size_t len = strlen(value);
+
+    if (len > (r->max > 0 ? (size_t)r->max : (size_t)CONF_VALUE_MAX) ||
+        (len == 0 && r->type != ROW_TEXT) || (r->type == ROW_NAME && !str_is_name(value)))
+        return false;
+    free(*field);
+    *field = xstrdup(value);
+    return true;
+}
+
+/* Changes nothing unless the value is allowed. */
+static bool set_value(const struct row *r, void *field, const char *value)
+{
+    uint64_t u;
+    double d;
+
+    switch (r->type) {
+    case ROW_PATH:
+    case ROW_TEXT:
+    case ROW_NAME:
+        return set_text(r, field, value);
+    case ROW_U64:
+        if (!str_to_u64(value, &u) || (double)u < r->min || (double)u > r->max)
+            return false;
+        *(uint64_t *)field = u;
+        return true;
+    case ROW_REAL:
+        if (!str_to_double(value, &d) || d < r->min || d > r->max)
+            return false;
+        *(double *)field = d;
+        return true;
+    case ROW_ENUM:
+        for (int i = 0; r->choices[i]; i++)
+            if (strcmp(r->choices[i], value) == 0) {
+                *(int *)field = i;
+                return true;
+            }
+        return false;
+    }
+    return false;
+}
+
+static const struct row *find_row(const char *key)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (strcmp(rows[i].key, key) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+static int unknown_key(const char *where, const char *key, struct err *err)
+{
+    char seen[64], list[320];
+    size_t n = 0;
+
+    str_visible(key, strlen(key), seen, sizeof(seen));
+    for (size_t i = 0; i < ARRAY_LEN(rows) && n < sizeof(list); i++)
+        n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", rows[i].key);
+    return err_set(err, ERR_NOT_FOUND, "%s: '%s' is not an option; allowed: %s", where, seen, list);
+}
+
+int conf_set(struct conf *c, const char *where, const char *key, const char *value, struct err *err)
+{
+    const struct row *r = find_row(key);
+    char seen[96], allowed[160];
+
+    if (r == NULL)
+        return unknown_key(where, key, err);
+    if (set_value(r, (char *)c + r->offset, value))
+        return 0;
+    str_visible(value, strlen(value), seen, sizeof(seen));
+    allowed_text(r, allowed, sizeof(allowed));
+    return err_set(err, ERR_INVALID, "%s: '%s' is '%s'; allowed is %s", where, key, seen, allowed);
+}
+
+/* ---- The file ---- */
+
+struct reading {
+    struct conf *conf;
+    const char *path, *next;
+    unsigned line;
+    bool failed;
+    struct err err;
+    unsigned seen[ARRAY_LEN(rows)]; /* line that set the row; 0 for none */
+};
+
+/* fgets for inih over our buffer; a line that inih would cut in two is an error. */
+static char *read_line(char *out, int size, void *ctx)
+{
+    struct reading *r = ctx;
+    size_t len = strcspn(r->next, "\n");
+
+    if (*r->next == '\0' || r->failed)
+        return NULL;
+    r->line++;
+    if (len + 2 > (size_t)size) {
+        r->failed = true;
+        err_set(&r->err, ERR_INVALID, "%s:%u: the line has %zu bytes; at most %d are allowed",
+                r->path, r->line, len, size - 2);
+        return NULL;
+    }
+    memcpy(out, r->next, len);
+    out[len] = '\0';
+    r->next += len;
+    if (*r->next == '\n')
+        r->next++;
+    return out;
+}
+
+static int on_pair(void *ctx, const char *section, const char *name, const char *value)
+{
+    struct reading *r = ctx;
+    const struct row *row = find_row(name);
+    char where[300];
+
+    if (r->failed)
+        return 0;
+    snprintf(where, sizeof(where), "%s:%u", r->path, r->line);
+    r->failed = true;
+    if (section[0] != '\0') {
+        char seen[64];
+
+        str_visible(section, strlen(section), seen, sizeof(seen));
+        err_set(&r->err, ERR_INVALID,
+                "%s: section '[%s]' is not known; options stand in no section", where, seen);
+        return 0;
+    }
+    if (row != NULL && r->seen[row - rows] != 0) {
+        err_set(&r->err, ERR_INVALID, "%s: '%s' was given before, in line %u", where, name,
+                r->seen[row - rows]);
+        return 0;
+    }
+    if (conf_set(r->conf, where, name, value, &r->err) != 0) {
+        r->err.code = ERR_INVALID;
+        return 0;
+    }
+    r->seen[row - rows] = r->line;
+    r->failed = false;
+    return 1;
+}
+
+int conf_load(struct conf *c, const char *path, struct err *err)
+{
+    CLEANUP(buf_release) struct buf text = { .max = CONF_FILE_MAX };
+    struct reading r = { .conf = c, .path = path };
+    int line;
+
+    if (file_read(path, &text, err) != 0)
+        return err_ctx(err, "configuration");
+    if (strlen(buf_str(&text)) != text.len)
+        return err_set(err, ERR_INVALID, "configuration '%s' holds a NUL character", path);
+    r.next = buf_str(&text);
+    line = ini_parse_stream(read_line, &r, on_pair, &r);
+    if (r.failed) {
+        *err = r.err;
+        return -1;
+    }
+    if (line < 0)
+        return err_set(err, ERR_NOMEM, "no memory to read configuration '%s'", path);
+    if (line > 0)
+        return err_set(err, ERR_INVALID, "%s:%d: the line is neither 'key = value' nor a comment",
+                       path, line);
+    return 0;
+}
+
+int conf_check(const struct conf *c, struct err *err)
+{
+    if (c->pairs_min > c->pairs_max)
+        return err_set(err, ERR_INVALID,
+                       "'pairs_min' is %llu and 'pairs_max' is %llu; the least cannot be more than "
+                       "the most",
+                       (unsigned long long)c->pairs_min, (unsigned long long)c->pairs_max);
+    if (c->evaluator != CONF_EVAL_LOCAL && c->replay_file[0] == '\0')
+        return err_set(err, ERR_INVALID, "'replay_file' is empty; 'evaluator = %s' needs it",
+                       evaluator_names[c->evaluator]);
+    if (c->evaluator == CONF_EVAL_REPLAY && !file_exists(c->replay_file))
+        return err_set(err, ERR_NOT_FOUND, "'replay_file' is '%s', which does not exist",
+                       c->replay_file);
+    return 0;
+}
+
+/* ---- Printing ---- */
+
+static void value_text(const struct conf *c, const struct row *r, char *out, size_t size)
+{
+    const void *field = (const char *)c + r->offset;
+
+    switch (r->type) {
+    case ROW_PATH:
+    case ROW_TEXT:
+    case ROW_NAME:
+        str_copy(out, size, *(char *const *)field);
+        return;
+    case ROW_U64:
+        snprintf(out, size, "%llu", (unsigned long long)*(const uint64_t *)field);
+        return;
+    case ROW_REAL:
+        snprintf(out, size, "%.17g", *(const double *)field);
+        return;
+    case ROW_ENUM:
+        str_copy(out, size, r->choices[*(const int *)field]);
+        return;
+    }
+}
+
+int conf_print(const struct conf *c, struct buf *out, struct err *err)
+{
+    char value[CONF_VALUE_MAX + 1], allowed[160];
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(freep) char *text = NULL;
+
+        value_text(c, &rows[i], value, sizeof(value));
+        allowed_text(&rows[i], allowed, sizeof(allowed));
+        text = str_printf("# %s; %s\n%s = %s\n", rows[i].help, allowed, rows[i].key, value);
+        if (text == NULL)
+            return err_set(err, ERR_NOMEM, "no memory to print the configuration");
+        if (buf_adds(out, text, err) != 0)
+            return -1;
+    }
+    return 0;
+}

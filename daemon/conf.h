@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuration: one row per option, an INI file (inih) and the command line over it. An unknown
+ * key or a bad value stops the start with a sentence that names file and line, key, value and what
+ * is allowed. docs/daemon.md lists the options. Thread: any; a conf does not change after the
+ * start.
+ */
+#ifndef KS_DAEMON_CONF_H
+#define KS_DAEMON_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+enum conf_sandbox { CONF_SANDBOX_BWRAP, CONF_SANDBOX_NONE };
+enum conf_evaluator { CONF_EVAL_LOCAL, CONF_EVAL_REPLAY, CONF_EVAL_RECORD };
+
+struct conf {
+    char *data;            /* folder of the knowledge base */
+    char *socket;          /* path of the Unix socket */
+    char *tasks;           /* folders of task packs, ':' between them */
+    char *harness;         /* path of ksearch-eval */
+    char *default_device;  /* where a search runs when nobody says */
+    char *replay_file;     /* recorded evaluations, JSON lines; "" for none */
+    int sandbox;           /* enum conf_sandbox */
+    int log_level;         /* enum log_level */
+    int evaluator;         /* enum conf_evaluator */
+    uint64_t workers;      /* threads for blocking work */
+    uint64_t eval_threads; /* threads of a candidate; 0: all cores */
+    uint64_t max_connections;
+    uint64_t pairs_min, pairs_max; /* interleaved timing pairs per workload */
+    double timing_budget_s;        /* per workload */
+};
+
+/* Defaults from the environment and the program's own place. ERR_NOMEM, ERR_IO. */
+int conf_new(struct conf **out, struct err *err);
+void conf_free(struct conf *c); /* NULL is fine */
+/* Reads an INI file over what is there. ERR_NOT_FOUND, ERR_IO, ERR_INVALID. Thread: worker, blocks.
+ */
+int conf_load(struct conf *c, const char *path, struct err *err);
+/* Sets one option from text; `where` ("--data", "file:12") opens the error. ERR_INVALID,
+ * ERR_NOT_FOUND (no such key). */
+int conf_set(struct conf *c, const char *where, const char *key, const char *value,
+             struct err *err);
+/* Checks what rows cannot: values against each other, paths that must exist. ERR_INVALID,
+ * ERR_NOT_FOUND. */
+int conf_check(const struct conf *c, struct err *err);
+/* Writes the options as a file that conf_load reads back, each with its help as a comment. */
+int conf_print(const struct conf *c, struct buf *out, struct err *err);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Devices: records in the knowledge base, and the probe that makes them (`ksearch-eval probe`). One
+ * probe at a time, because it measures. device_ensure is in daemon.h. Thread: loop.
+ */
+#ifndef KS_DAEMON_DEVICES_H
+#define KS_DAEMON_DEVICES_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+
+struct daemon;
+struct devices;
+
+/* `device` is borrowed for the call, NULL on failure with err set. */
+typedef void device_done_fn(void *arg, const json_t *device, const struct err *err);
+
+/* Reads nothing and starts nothing. Never fails. */
+struct devices *devices_new(struct daemon *d);
+/* Kills a running probe; who waits is told ERR_CANCELLED. The pool must be there still. NULL is
+ * fine. */
+void devices_free(struct devices *ds);
+
+/*
+ * Measures this machine and stores the record as `name` (march NULL: native). Asking for the probe
+ * that runs already shares it; for another one is ERR_CONFLICT. `done` comes from the loop, never
+ * from inside.
+ */
+void device_probe(struct daemon *d, const char *name, const char *march, device_done_fn *done,
+                  void *arg);
+
+/* The record of a device. ERR_NOT_FOUND names the nearest ones. Thread: worker, blocks. */
+int device_get(struct daemon *d, const char *name, json_t **out, struct err *err);
+
+#endif

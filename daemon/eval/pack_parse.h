@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One task pack from its folder: the parser behind pack.c. Thread: worker, blocks. */
+#ifndef KS_EVAL_PACK_PARSE_H
+#define KS_EVAL_PACK_PARSE_H
+
+#include "eval/pack.h"
+
+/* Reads the pack at `dir`. Never fails: what is wrong becomes its problems. Free with pack_free. */
+struct pack *pack_parse(const char *dir);
+void pack_free(struct pack *p);
+/* Adds a sentence to the pack's problems. */
+void pack_problem(struct pack *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

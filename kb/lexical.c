@@ -1,0 +1,697 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * BM25; see lexical.h. A search takes the terms by falling upper bound of what they can add. It
+ * accumulates whole posting lists until the k-th best partial score exceeds what all remaining
+ * terms together can add: from there on no new document can enter the answer, so the remaining
+ * (common) terms are only looked up for the documents still in reach.
+ */
+#include "lexical.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static const float k1 = 1.2f, b = 0.75f;
+/* Bounds are raised by this much, to cover the rounding of float sums. */
+static const float bound_slack = 1.0001f;
+
+enum { TF_MAX = 255, TF_TABLE = 4, LEN_LONG = 255, DOCS_MAX = 1 << 30 };
+/* A look-up costs as much as reading about so many postings. */
+enum { LOOK_UP_COST = 8 };
+
+struct list {
+    uint64_t hash;
+    uint32_t n, cap;
+    uint32_t *docs; /* ascending */
+    struct occurrence {
+        uint8_t tf;
+        uint8_t len; /* of the document; LEN_LONG: look it up */
+    } * at;
+    uint8_t max_tf;
+    uint16_t min_len; /* shortest document that has the term */
+};
+
+struct lexical {
+    struct list *lists;
+    size_t n_lists, cap_lists;
+    uint32_t *slots; /* open addressing: list number plus 1, 0 for none */
+    size_t n_slots;  /* power of two */
+    uint16_t *lens;
+    uint32_t n_docs;
+    size_t cap_docs;
+    uint64_t total_len, n_postings;
+    uint64_t *sorted; /* of the document being added */
+    size_t cap_sorted;
+};
+
+struct term {
+    const struct list *list;
+    float weight; /* idf * (k1 + 1) */
+    float bound;  /* most it can add to a document */
+};
+
+struct lexical_scratch {
+    float *acc; /* score of each document; all zero between searches */
+    size_t cap_acc;
+    uint32_t *touched;
+    size_t n_touched, cap_touched;
+    float *best; /* heap of the k best partial scores */
+    size_t cap_best;
+    float table[TF_TABLE][LEN_LONG]; /* saturation by occurrences less one, and length */
+    float norm_per_len, norm_base;
+};
+
+struct lexical *lexical_new(void)
+{
+    return calloc(1, sizeof(struct lexical));
+}
+
+void lexical_free(struct lexical *x)
+{
+    if (x == NULL)
+        return;
+    for (size_t i = 0; i < x->n_lists; i++) {
+        free(x->lists[i].docs);
+        free(x->lists[i].at);
+    }
+    free(x->lists);
+    free(x->slots);
+    free(x->lens);
+    free(x->sorted);
+    free(x);
+}
+
+static int no_memory(struct err *err)
+{
+    return err_set(err, ERR_NOMEM, "no memory for the lexical index");
+}
+
+/* Grows *p to hold `need` elements; the contents stay when it fails. */
+static int grow(void *p, size_t *cap, size_t need, size_t size, struct err *err)
+{
+    void **at = p;
+    size_t want = MAX(*cap * 2, MAX(need, (size_t)16));
+    void *q;
+
+    if (need <= *cap)
+        return 0;
+    q = reallocarray(*at, want, size);
+    if (q == NULL)
+        return no_memory(err);
+    *at = q;
+    *cap = want;
+    return 0;
+}
+
+static struct list *list_find(const struct lexical *x, uint64_t hash)
+{
+    if (x->n_slots == 0)
+        return NULL;
+    for (size_t i = hash & (x->n_slots - 1); x->slots[i] != 0; i = (i + 1) & (x->n_slots - 1))
+        if (x->lists[x->slots[i] - 1].hash == hash)
+            return &x->lists[x->slots[i] - 1];
+    return NULL;
+}
+
+static void slot_put(uint32_t *slots, size_t n_slots, uint64_t hash, uint32_t value)
+{
+    size_t i = hash & (n_slots - 1);
+
+    while (slots[i] != 0)
+        i = (i + 1) & (n_slots - 1);
+    slots[i] = value;
+}
+
+/* Keeps the table at most half full with one list more. */
+static int slots_reserve(struct lexical *x, struct err *err)
+{
+    size_t n = x->n_slots == 0 ? 1024 : x->n_slots * 2;
+    uint32_t *slots;
+
+    if ((x->n_lists + 1) * 2 <= x->n_slots)
+        return 0;
+    slots = calloc(n, sizeof(*slots));
+    if (slots == NULL)
+        return no_memory(err);
+    for (size_t i = 0; i < x->n_lists; i++)
+        slot_put(slots, n, x->lists[i].hash, (uint32_t)i + 1);
+    free(x->slots);
+    x->slots = slots;
+    x->n_slots = n;
+    return 0;
+}
+
+static struct list *list_make(struct lexical *x, uint64_t hash, struct err *err)
+{
+    struct list *l = list_find(x, hash);
+
+    if (l != NULL)
+        return l;
+    if (slots_reserve(x, err) != 0 ||
+        grow(&x->lists, &x->cap_lists, x->n_lists + 1, sizeof(*x->lists), err) != 0)
+        return NULL;
+    l = &x->lists[x->n_lists++];
+    *l = (struct list){ .hash = hash, .min_len = UINT16_MAX };
+    slot_put(x->slots, x->n_slots, hash, (uint32_t)x->n_lists);
+    return l;
+}
+
+static int list_reserve(struct list *l, size_t want, struct err *err)
+{
+    uint32_t *docs;
+    struct occurrence *at;
+
+    if (want <= l->cap)
+        return 0;
+    want = MAX(want, (size_t)l->cap + l->cap / 2);
+    docs = reallocarray(l->docs, want, sizeof(*docs));
+    if (docs == NULL)
+        return no_memory(err);
+    l->docs = docs;
+    at = reallocarray(l->at, want, sizeof(*at));
+    if (at == NULL)
+        return no_memory(err);
+    l->at = at;
+    l->cap = (uint32_t)want;
+    return 0;
+}
+
+static void list_append(struct list *l, uint32_t doc, uint8_t tf, uint16_t len)
+{
+    l->docs[l->n] = doc;
+    l->at[l->n] = (struct occurrence){ tf, (uint8_t)MIN(len, LEN_LONG) };
+    l->n++;
+    l->max_tf = MAX(l->max_tf, tf);
+    l->min_len = MIN(l->min_len, len);
+}
+
+static int compare_u64(const void *p, const void *q)
+{
+    uint64_t x = *(const uint64_t *)p, y = *(const uint64_t *)q;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Room for every posting of the document, so that entering it cannot fail half-way. */
+static int reserve_document(struct lexical *x, size_t n, struct err *err)
+{
+    if (grow(&x->lens, &x->cap_docs, (size_t)x->n_docs + 1, sizeof(*x->lens), err) != 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        struct list *l;
+
+        if (i > 0 && x->sorted[i] == x->sorted[i - 1])
+            continue;
+        l = list_make(x, x->sorted[i], err);
+        if (l == NULL || list_reserve(l, (size_t)l->n + 1, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int lexical_add(struct lexical *x, const uint64_t *terms, size_t n, struct err *err)
+{
+    uint16_t len = (uint16_t)MIN(n, (size_t)UINT16_MAX);
+
+    if (x->n_docs >= DOCS_MAX)
+        return err_set(err, ERR_LIMIT, "the lexical index holds at most %d documents", DOCS_MAX);
+    if (grow(&x->sorted, &x->cap_sorted, n, sizeof(*x->sorted), err) != 0)
+        return -1;
+    if (n > 0)
+        memcpy(x->sorted, terms, n * sizeof(*terms));
+    qsort(x->sorted, n, sizeof(*x->sorted), compare_u64);
+    if (reserve_document(x, n, err) != 0)
+        return -1;
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && x->sorted[end] == x->sorted[i];)
+            end++;
+        list_append(list_find(x, x->sorted[i]), x->n_docs, (uint8_t)MIN(end - i, (size_t)TF_MAX),
+                    len);
+        x->n_postings++;
+    }
+    x->lens[x->n_docs++] = len;
+    x->total_len += len;
+    return 0;
+}
+
+uint32_t lexical_docs(const struct lexical *x)
+{
+    return x->n_docs;
+}
+
+uint64_t lexical_terms(const struct lexical *x)
+{
+    return x->n_lists;
+}
+
+uint64_t lexical_postings(const struct lexical *x)
+{
+    return x->n_postings;
+}
+
+uint32_t lexical_frequency(const struct lexical *x, uint64_t term)
+{
+    const struct list *l = list_find(x, term);
+
+    return l != NULL ? l->n : 0;
+}
+
+/* First place at or after `from` whose document is not below `doc`. */
+static uint32_t list_seek(const struct list *l, uint32_t from, uint32_t doc)
+{
+    uint32_t step = 1, lo = from, hi;
+
+    while (lo + step < l->n && l->docs[lo + step] < doc) {
+        lo += step;
+        step *= 2;
+    }
+    hi = MIN(lo + step, l->n);
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if (l->docs[mid] < doc)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+uint32_t lexical_occurrences(const struct lexical *x, uint64_t term, uint32_t doc)
+{
+    const struct list *l = list_find(x, term);
+    uint32_t i;
+
+    if (l == NULL || l->n == 0)
+        return 0;
+    i = list_seek(l, 0, doc);
+    return i < l->n && l->docs[i] == doc ? l->at[i].tf : 0;
+}
+
+struct lexical_scratch *lexical_scratch_new(void)
+{
+    return calloc(1, sizeof(struct lexical_scratch));
+}
+
+void lexical_scratch_free(struct lexical_scratch *s)
+{
+    if (s == NULL)
+        return;
+    free(s->acc);
+    free(s->touched);
+    free(s->best);
+    free(s);
+}
+
+static int scratch_reserve(struct lexical_scratch *s, size_t docs, size_t k, struct err *err)
+{
+    size_t had = s->cap_acc;
+
+    if (grow(&s->acc, &s->cap_acc, docs, sizeof(*s->acc), err) != 0)
+        return -1;
+    if (s->cap_acc > had)
+        memset(s->acc + had, 0, (s->cap_acc - had) * sizeof(*s->acc));
+    if (grow(&s->touched, &s->cap_touched, docs + 1, sizeof(*s->touched), err) != 0)
+        return -1;
+    return grow(&s->best, &s->cap_best, k, sizeof(*s->best), err);
+}
+
+/* tf / (tf + norm): how much of a term's weight a document of this length gets. */
+static float saturation(const struct lexical_scratch *s, uint8_t tf, uint16_t len)
+{
+    return tf / (tf + s->norm_base + s->norm_per_len * len);
+}
+
+static void norms_fill(const struct lexical *x, struct lexical_scratch *s)
+{
+    s->norm_base = k1 * (1 - b);
+    s->norm_per_len = x->total_len > 0 ? k1 * b * (float)x->n_docs / (float)x->total_len : 0;
+    for (uint16_t len = 0; len < LEN_LONG; len++)
+        for (uint8_t tf = 1; tf <= TF_TABLE; tf++)
+            s->table[tf - 1][len] = saturation(s, tf, len);
+}
+
+/* The same for one posting, nearly always from the table. */
+static inline float posting_score(const struct lexical *x, const struct lexical_scratch *s,
+                                  const struct list *l, uint32_t i)
+{
+    struct occurrence o = l->at[i];
+
+    if (__builtin_expect(o.tf > TF_TABLE || o.len == LEN_LONG, 0))
+        return saturation(s, o.tf, x->lens[l->docs[i]]);
+    return s->table[o.tf - 1][o.len];
+}
+
+static int compare_terms(const void *p, const void *q)
+{
+    const struct term *x = p, *y = q;
+
+    if (x->bound != y->bound)
+        return x->bound > y->bound ? -1 : 1;
+    return x->list->hash < y->list->hash ? -1 : x->list->hash > y->list->hash;
+}
+
+/* The distinct terms that occur, with their weights, by falling bound. */
+static size_t terms_prepare(const struct lexical *x, const struct lexical_scratch *s,
+                            const uint64_t *hashes, size_t n, struct term *out)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < n && found < LEXICAL_QUERY_TERMS; i++) {
+        const struct list *l = list_find(x, hashes[i]);
+        bool again = l == NULL || l->n == 0;
+        float idf;
+
+        for (size_t j = 0; j < found && !again; j++)
+            again = out[j].list == l;
+        if (again)
+            continue;
+        idf = logf(1 + ((float)(x->n_docs - l->n) + 0.5f) / ((float)l->n + 0.5f));
+        out[found].list = l;
+        out[found].weight = idf * (k1 + 1);
+        out[found].bound = out[found].weight * saturation(s, l->max_tf, l->min_len) * bound_slack;
+        found++;
+    }
+    qsort(out, found, sizeof(*out), compare_terms);
+    return found;
+}
+
+/*
+ * Adds the term to every document that has it. Written without branches where the outcome is a coin
+ * toss: whether a document is new, and whether the filter lets it pass.
+ */
+static void accumulate(const struct lexical *x, struct lexical_scratch *s, const struct term *t,
+                       const uint64_t *allowed)
+{
+    const struct list *l = t->list;
+    float *acc = s->acc;
+    size_t n = s->n_touched;
+
+    for (uint32_t i = 0; i < l->n; i++) {
+        uint32_t doc = l->docs[i];
+        uint32_t in = allowed == NULL || (allowed[doc / 64] >> (doc % 64) & 1) != 0;
+        float add = in ? t->weight * posting_score(x, s, l, i) : 0;
+
+        s->touched[n] = doc;
+        n += in & (acc[doc] == 0);
+        acc[doc] += add;
+    }
+    s->n_touched = n;
+}
+
+/* The same for documents in reach alone: the others are at zero and stay there. */
+static void accumulate_reachable(const struct lexical *x, struct lexical_scratch *s,
+                                 const struct term *t)
+{
+    const struct list *l = t->list;
+
+    for (uint32_t i = 0; i < l->n; i++) {
+        float *acc = &s->acc[l->docs[i]];
+
+        *acc += *acc != 0 ? t->weight * posting_score(x, s, l, i) : 0;
+    }
+}
+
+static void heap_down(float *h, size_t n, float v)
+{
+    size_t i = 0, c;
+
+    while ((c = 2 * i + 1) < n) {
+        if (c + 1 < n && h[c + 1] < h[c])
+            c++;
+        if (h[c] >= v)
+            break;
+        h[i] = h[c];
+        i = c;
+    }
+    h[i] = v;
+}
+
+/* The k-th largest partial score; 0 when fewer than k documents are touched. */
+static float kth_best(struct lexical_scratch *s, size_t k)
+{
+    if (s->n_touched < k)
+        return 0;
+    memset(s->best, 0, k * sizeof(*s->best));
+    for (size_t i = 0; i < s->n_touched; i++) {
+        float v = s->acc[s->touched[i]];
+
+        if (v > s->best[0])
+            heap_down(s->best, k, v);
+    }
+    return s->best[0];
+}
+
+/* Drops the documents that cannot reach `least` with `rest` more. */
+static void keep_reachable(struct lexical_scratch *s, float least, float rest)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < s->n_touched; i++) {
+        uint32_t doc = s->touched[i];
+
+        if (s->acc[doc] * bound_slack + rest >= least)
+            s->touched[kept++] = doc;
+        else
+            s->acc[doc] = 0;
+    }
+    s->n_touched = kept;
+}
+
+static void look_up(const struct lexical *x, struct lexical_scratch *s, const struct term *t)
+{
+    const struct list *l = t->list;
+    uint32_t at = 0, last = 0;
+
+    for (size_t i = 0; i < s->n_touched && l->n > 0; i++) {
+        uint32_t doc = s->touched[i];
+
+        /* Touched documents come as a few ascending runs. */
+        at = list_seek(l, doc >= last ? MIN(at, l->n - 1) : 0, doc);
+        last = doc;
+        if (at < l->n && l->docs[at] == doc)
+            s->acc[doc] += t->weight * posting_score(x, s, l, at);
+    }
+}
+
+/* The remaining terms for the documents still in reach, each the cheaper way. */
+static void finish_reachable(const struct lexical *x, struct lexical_scratch *s,
+                             const struct term *terms, const float *rest, size_t n, float least,
+                             size_t k)
+{
+    for (size_t i = 0; i < n; i++) {
+        keep_reachable(s, least, rest[i]);
+        if (s->n_touched * LOOK_UP_COST < terms[i].list->n)
+            look_up(x, s, &terms[i]);
+        else
+            accumulate_reachable(x, s, &terms[i]);
+        if (i + 1 < n)
+            least = kth_best(s, k);
+    }
+}
+
+static void score_documents(const struct lexical *x, struct lexical_scratch *s,
+                            const struct term *terms, size_t n, const uint64_t *allowed, size_t k)
+{
+    float rest[LEXICAL_QUERY_TERMS + 1], least = 0; /* rest[i]: what terms i and later can add */
+    size_t i = 0;
+
+    rest[n] = 0;
+    for (size_t j = n; j > 0; j--)
+        rest[j - 1] = rest[j] + terms[j - 1].bound;
+    while (i < n && (least <= rest[i] || least == 0)) {
+        accumulate(x, s, &terms[i++], allowed);
+        /* No partial score can exceed the bounds so far: below half there is nothing to gain. */
+        if (i < n && rest[0] - rest[i] > rest[i])
+            least = kth_best(s, k);
+    }
+    finish_reachable(x, s, terms + i, rest + i, n - i, least, k);
+}
+
+/* When the filter lets few pass, they are looked up one by one. */
+static void score_allowed(const struct lexical *x, struct lexical_scratch *s,
+                          const struct term *terms, size_t n, const uint64_t *allowed)
+{
+    for (uint32_t w = 0; (uint64_t)w * 64 < x->n_docs; w++)
+        for (uint64_t word = allowed[w]; word != 0; word &= word - 1) {
+            uint32_t doc = w * 64 + (uint32_t)__builtin_ctzll(word);
+
+            if (doc < x->n_docs)
+                s->touched[s->n_touched++] = doc;
+        }
+    for (size_t i = 0; i < n; i++)
+        look_up(x, s, &terms[i]);
+}
+
+/* Whether looking up the allowed documents is less work than reading the lists. */
+static bool is_selective(const struct lexical *x, const struct term *terms, size_t n,
+                         const uint64_t *allowed)
+{
+    uint64_t postings = 0, n_allowed = 0, most;
+
+    for (size_t i = 0; i < n; i++)
+        postings += terms[i].list->n;
+    most = postings / LOOK_UP_COST / MAX(n, (size_t)1);
+    for (uint32_t w = 0; (uint64_t)w * 64 < x->n_docs && n_allowed <= most; w++)
+        n_allowed += (uint64_t)__builtin_popcountll(allowed[w]);
+    return n_allowed <= most;
+}
+
+static int compare_docs(const void *p, const void *q)
+{
+    uint32_t x = *(const uint32_t *)p, y = *(const uint32_t *)q;
+
+    return x < y ? -1 : x > y;
+}
+
+static bool is_better(struct lexical_hit x, struct lexical_hit y)
+{
+    return x.score != y.score ? x.score > y.score : x.doc < y.doc;
+}
+
+static int compare_hits(const void *p, const void *q)
+{
+    const struct lexical_hit *x = p, *y = q;
+
+    return is_better(*x, *y) ? -1 : is_better(*y, *x);
+}
+
+/* The k best touched documents; zeroes the accumulators. */
+static size_t collect(struct lexical_scratch *s, size_t k, struct lexical_hit *out)
+{
+    float least = kth_best(s, k);
+    size_t n = 0, ties = 0;
+
+    /* First everything above the k-th score, then the k-th score's documents by number. */
+    for (size_t i = 0; i < s->n_touched; i++) {
+        uint32_t doc = s->touched[i];
+
+        if (s->acc[doc] > least)
+            out[n++] = (struct lexical_hit){ doc, s->acc[doc] };
+        else if (s->acc[doc] == least && least > 0)
+            s->touched[ties++] = doc;
+        if (s->acc[doc] != least || least <= 0)
+            s->acc[doc] = 0;
+    }
+    for (size_t i = 0; i < ties; i++)
+        s->acc[s->touched[i]] = 0;
+    if (n < k && ties > 0) {
+        qsort(s->touched, ties, sizeof(*s->touched), compare_docs);
+        for (size_t i = 0; i < ties && n < k; i++)
+            out[n++] = (struct lexical_hit){ s->touched[i], least };
+    }
+    s->n_touched = 0;
+    qsort(out, n, sizeof(*out), compare_hits);
+    return n;
+}
+
+int lexical_search(const struct lexical *x, struct lexical_scratch *s, const uint64_t *terms,
+                   size_t n_terms, const uint64_t *allowed, size_t k, struct lexical_hit *out,
+                   size_t *n, struct err *err)
+{
+    struct term prepared[LEXICAL_QUERY_TERMS];
+    size_t found;
+
+    *n = 0;
+    if (k == 0 || x->n_docs == 0)
+        return 0;
+    if (scratch_reserve(s, x->n_docs, k, err) != 0)
+        return -1;
+    norms_fill(x, s);
+    found = terms_prepare(x, s, terms, n_terms, prepared);
+    if (allowed != NULL && is_selective(x, prepared, found, allowed))
+        score_allowed(x, s, prepared, found, allowed);
+    else
+        score_documents(x, s, prepared, found, allowed, k);
+    *n = collect(s, k, out);
+    return 0;
+}
+
+static bool put(FILE *f, const void *data, size_t size)
+{
+    return size == 0 || fwrite(data, size, 1, f) == 1;
+}
+
+static bool get(FILE *f, void *data, size_t size)
+{
+    return size == 0 || fread(data, size, 1, f) == 1;
+}
+
+int lexical_write(const struct lexical *x, FILE *f, struct err *err)
+{
+    uint64_t head[4] = { x->n_docs, x->n_lists, x->n_postings, x->total_len };
+    bool ok = put(f, head, sizeof(head)) && put(f, x->lens, x->n_docs * sizeof(*x->lens));
+
+    for (size_t i = 0; i < x->n_lists && ok; i++) {
+        const struct list *l = &x->lists[i];
+
+        ok = put(f, &l->hash, sizeof(l->hash)) && put(f, &l->n, sizeof(l->n)) &&
+             put(f, l->docs, l->n * sizeof(*l->docs)) && put(f, l->at, l->n * sizeof(*l->at));
+    }
+    return ok ? 0 : err_set(err, ERR_IO, "cannot write the lexical index: %m");
+}
+
+static int damaged(struct err *err)
+{
+    return err_set(err, ERR_CORRUPT, "the lexical index in the snapshot is damaged");
+}
+
+static int list_read(struct lexical *x, FILE *f, struct err *err)
+{
+    struct list *l;
+    uint64_t hash;
+    uint32_t n;
+
+    if (!get(f, &hash, sizeof(hash)) || !get(f, &n, sizeof(n)) || n > x->n_docs || hash == 0 ||
+        list_find(x, hash) != NULL)
+        return damaged(err);
+    l = list_make(x, hash, err);
+    if (l == NULL || list_reserve(l, n, err) != 0)
+        return -1;
+    if (!get(f, l->docs, n * sizeof(*l->docs)) || !get(f, l->at, n * sizeof(*l->at)))
+        return damaged(err);
+    for (uint32_t i = 0; i < n; i++) {
+        if (l->docs[i] >= x->n_docs || (i > 0 && l->docs[i] <= l->docs[i - 1]) ||
+            l->at[i].tf == 0 || l->at[i].len != MIN(x->lens[l->docs[i]], LEN_LONG))
+            return damaged(err);
+        l->max_tf = MAX(l->max_tf, l->at[i].tf);
+        l->min_len = MIN(l->min_len, x->lens[l->docs[i]]);
+    }
+    l->n = n;
+    x->n_postings += n;
+    return 0;
+}
+
+static int read_all(struct lexical *x, FILE *f, struct err *err)
+{
+    uint64_t head[4];
+
+    if (!get(f, head, sizeof(head)) || head[0] > DOCS_MAX)
+        return damaged(err);
+    if (grow(&x->lens, &x->cap_docs, head[0], sizeof(*x->lens), err) != 0)
+        return -1;
+    x->n_docs = (uint32_t)head[0];
+    x->total_len = head[3];
+    if (!get(f, x->lens, x->n_docs * sizeof(*x->lens)))
+        return damaged(err);
+    for (uint64_t i = 0; i < head[1]; i++)
+        if (list_read(x, f, err) != 0)
+            return -1;
+    return x->n_postings == head[2] ? 0 : damaged(err);
+}
+
+int lexical_read(FILE *f, struct lexical **out, struct err *err)
+{
+    struct lexical *x = lexical_new();
+
+    if (x == NULL)
+        return no_memory(err);
+    if (read_all(x, f, err) != 0) {
+        lexical_free(x);
+        return -1;
+    }
+    *out = x;
+    return 0;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Derived state from the stored facts: at opening, and after memory ran out. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kb_impl.h"
+#include "record_text.h"
+
+int load_evidence(void *ctx, const struct id *id, struct evidence *out, struct err *err)
+{
+    CLEANUP(buf_release) struct buf value = { .max = VALUE_MAX };
+    struct fact_head head;
+    const char *text;
+    struct key key;
+    size_t len;
+
+    key_of_id(id, &key);
+    if (store_get(ctx, CF_EVIDENCE, &key, &value, err) != 0 ||
+        fact_decode(value.data, value.len, &head, &text, &len, err) != 0)
+        return -1;
+    if (evidence_read(text, len, out, err) != 0) {
+        if (err->code == ERR_INVALID)
+            err->code = ERR_CORRUPT;
+        return err_ctx(err, "evidence %s", id->hex);
+    }
+    return 0;
+}
+
+int load_last(struct kb *kb, struct err *err)
+{
+    CLEANUP(buf_release) struct buf value = { .max = VALUE_MAX };
+    struct fact_head head;
+    struct fact_ref ref;
+    struct key key;
+    const char *text;
+    uint64_t seq;
+    size_t len;
+
+    if (store_last_key(kb->store, CF_FACT, &key, err) != 0)
+        return -1;
+    if (key.len == 0)
+        return 0;
+    if (key_to_u64(key.bytes, key.len, &seq, err) != 0 ||
+        store_get(kb->store, CF_FACT, &key, &value, err) != 0 ||
+        fact_ref_decode(value.data, value.len, &ref, err) != 0)
+        return -1;
+    kb->last_seq = seq;
+    buf_clear(&value);
+    key_of_id(&ref.id, &key);
+    if (store_get(kb->store, schema_fact_cf(ref.kind), &key, &value, err) != 0 ||
+        fact_decode(value.data, value.len, &head, &text, &len, err) != 0) {
+        if (err->code == ERR_IO)
+            return -1;
+        kb_notice(kb, "the newest fact, number %" PRIu64 ", is damaged: %s", seq, err->msg);
+        return 0;
+    }
+    kb->last_wall_ns = head.recorded_at_ns;
+    return 0;
+}
+
+/* One walk over the facts of a kind. */
+struct load {
+    struct kb *kb;
+    struct retrieve *retrieve; /* NULL: the table alone */
+    struct table *table;
+    enum fact_kind kind;
+    uint64_t count;
+    struct err *err;
+    int rc;
+};
+
+static int load_claim(struct load *l, const struct id *id, const struct fact_head *head,
+                      const char *text, size_t len)
+{
+    struct claim c;
+
+    if (claim_read(text, len, &c, l->err) != 0)
+        return -1;
+    return table_add_claim(l->table, id, head, &c, l->err);
+}
+
+static int load_one_evidence(struct load *l, const struct id *id, const struct fact_head *head,
+                             const char *text, size_t len)
+{
+    struct evidence e;
+    int rc;
+
+    if (evidence_read(text, len, &e, l->err) != 0)
+        return -1;
+    rc = table_add_evidence(l->table, id, &e, l->err);
+    if (rc == 0 && l->retrieve)
+        rc = retrieve_add_evidence(l->retrieve, id, &e, head->recorded_at_ns, l->err);
+    evidence_release(&e);
+    return rc;
+}
+
+static int load_retraction(struct load *l, const struct fact_head *head, const char *text,
+                           size_t len)
+{
+    struct retraction r;
+    int rc;
+
+    if (retraction_read(text, len, &r, l->err) != 0)
+        return -1;
+    rc = table_add_retraction(l->table, &r, l->err);
+    if (rc == 0 && l->retrieve)
+        rc = retrieve_add_retraction(l->retrieve, &r.target, head->recorded_at_ns, l->err);
+    retraction_release(&r);
+    return rc;
+}
+
+static int load_link(struct load *l, const char *text, size_t len)
+{
+    struct link link;
+
+    if (link_read(text, len, &link, l->err) != 0)
+        return -1;
+    return table_add_link(l->table, &link, l->err);
+}
+
+static int load_fact(struct load *l, const void *key, size_t key_len, const void *value,
+                     size_t value_len)
+{
+    struct fact_head head;
+    const char *text;
+    struct id id;
+    size_t len;
+
+    if (key_to_id(key, key_len, &id, l->err) != 0 ||
+        fact_decode(value, value_len, &head, &text, &len, l->err) != 0)
+        return -1;
+    switch (l->kind) {
+    case FACT_CLAIM:
+        return load_claim(l, &id, &head, text, len);
+    case FACT_EVIDENCE:
+        return load_one_evidence(l, &id, &head, text, len);
+    case FACT_RETRACTION:
+        return load_retraction(l, &head, text, len);
+    case FACT_LINK:
+        return load_link(l, text, len);
+    case FACT_EVALUATION:
+    case FACT_COUNT:
+        break;
+    }
+    return 0;
+}
+
+/* A record that cannot be read costs itself alone: verify names it, a backup may still have it. */
+static int load_visit(void *ctx, const void *key, size_t key_len, const void *value,
+                      size_t value_len)
+{
+    struct load *l = ctx;
+
+    l->count++;
+    if (load_fact(l, key, key_len, value, value_len) == 0)
+        return 0;
+    if (l->err->code == ERR_INVALID || l->err->code == ERR_CORRUPT) {
+        kb_notice(l->kb, "a stored %s is damaged and left out: %s", fact_kind_name(l->kind),
+                  l->err->msg);
+        return 0;
+    }
+    l->rc = -1;
+    return -1;
+}
+
+static int load_kind(struct kb *kb, struct retrieve *r, struct table *t, enum fact_kind kind,
+                     uint64_t *count, struct err *err)
+{
+    struct load l = { .kb = kb, .retrieve = r, .table = t, .kind = kind, .err = err };
+
+    if (store_each(kb->store, schema_fact_cf(kind), NULL, NULL, load_visit, &l, err) != 0)
+        return -1;
+    *count = l.count;
+    return l.rc;
+}
+
+int load_table(struct kb *kb, struct retrieve *r, struct table *t, uint64_t counts[FACT_COUNT],
+               struct err *err)
+{
+    /* Withdrawals come first, so that nothing has to be taken back. */
+    static const enum fact_kind order[] = { FACT_RETRACTION, FACT_LINK, FACT_CLAIM, FACT_EVIDENCE };
+
+    t->fetch = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        if (load_kind(kb, r, t, order[i], &counts[order[i]], err) != 0)
+            return -1;
+    t->fetch = load_evidence;
+    t->fetch_ctx = kb->store;
+    table_number(t);
+    return table_settle(t, NULL, NULL, err);
+}
+
+int load_retrieve(struct kb *kb, struct err *err)
+{
+    for (; kb->n_retrievable < kb->table.n; kb->n_retrievable++) {
+        const struct insight *in = &kb->table.by_ordinal[kb->n_retrievable]->in;
+
+        if (retrieve_add(kb->retrieve, in, err) != 0)
+            return -1;
+        kb->snapshot_due = true;
+    }
+    return 0;
+}
+
+void load_counts(struct kb *kb, const uint64_t counts[FACT_COUNT])
+{
+    uint64_t others = 0;
+
+    for (int k = 0; k < FACT_COUNT; k++)
+        if (k != FACT_EVALUATION)
+            others += counts[k];
+    memcpy(kb->facts, counts, sizeof(kb->facts));
+    kb->facts[FACT_EVALUATION] = kb->last_seq - MIN(kb->last_seq, others);
+}
+
+static int refresh_locked(struct kb *kb, struct err *err)
+{
+    uint64_t counts[FACT_COUNT] = { 0 };
+    struct table t;
+
+    if (table_init(&t, load_evidence, kb->store, err) != 0)
+        return -1;
+    if (load_table(kb, kb->retrieve, &t, counts, err) != 0) {
+        table_release(&t);
+        return -1;
+    }
+    load_counts(kb, counts);
+    table_release(&kb->table);
+    kb->table = t;
+    if (load_retrieve(kb, err) != 0)
+        return -1;
+    for (size_t i = 0; i < kb->table.n; i++)
+        if (retrieve_update(kb->retrieve, &kb->table.by_ordinal[i]->in, err) != 0)
+            return -1;
+    kb->stale = false;
+    return 0;
+}
+
+int kb_refresh(struct kb *kb, struct err *err)
+{
+    int rc = 0;
+
+    if (!kb->stale)
+        return 0;
+    pthread_rwlock_wrlock(&kb->lock);
+    if (kb->stale)
+        rc = refresh_locked(kb, err);
+    pthread_rwlock_unlock(&kb->lock);
+    return rc == 0 ? 0 : err_ctx(err, "the insights could not be folded anew");
+}

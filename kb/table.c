@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fold of facts into insights; see table.h for its invariants. */
+#include "table.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "record_text.h"
+
+enum { ENTRY_BITS = 12, WITHDRAWN_BITS = 4 };
+
+static void entry_free(void *value)
+{
+    struct table_entry *e = value;
+
+    claim_release(&e->in.claim);
+    free(e->in.condition);
+    fold_release(&e->own);
+    if (e->merged)
+        fold_release(e->merged);
+    free(e->merged);
+    free(e);
+}
+
+int table_init(struct table *t, table_fetch *fetch, void *ctx, struct err *err)
+{
+    memset(t, 0, sizeof(*t));
+    t->fetch = fetch;
+    t->fetch_ctx = ctx;
+    if (idmap_init(&t->entries, ENTRY_BITS, err) != 0 ||
+        idmap_init(&t->withdrawn, WITHDRAWN_BITS, err) != 0) {
+        table_release(t);
+        return -1;
+    }
+    return 0;
+}
+
+void table_release(struct table *t)
+{
+    idmap_release(&t->entries, entry_free);
+    idmap_release(&t->withdrawn, free);
+    names_release(&t->features);
+    free(t->by_ordinal);
+    memset(t, 0, sizeof(*t));
+}
+
+/* The entry of a claim id, made when it is new. NULL when memory is out. */
+static struct table_entry *entry_of(struct table *t, const struct id *id, struct err *err)
+{
+    struct table_entry *e = idmap_get(&t->entries, id);
+
+    if (e)
+        return e;
+    e = calloc(1, sizeof(*e));
+    if (e == NULL) {
+        err_set(err, ERR_NOMEM, "no memory for an insight");
+        return NULL;
+    }
+    e->in.id = *id;
+    e->parent = e->next = e;
+    if (idmap_add(&t->entries, e, err) != 0) {
+        entry_free(e);
+        return NULL;
+    }
+    return e;
+}
+
+static void mark(struct table *t, struct table_entry *e)
+{
+    if (e->dirty)
+        return;
+    e->dirty = true;
+    e->next_dirty = t->dirty;
+    t->dirty = e;
+}
+
+/* ---- Facts ---- */
+
+static int number(struct table *t, struct table_entry *e, struct err *err)
+{
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 64;
+        struct table_entry **list = realloc(t->by_ordinal, cap * sizeof(struct table_entry *));
+
+        if (list == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for %zu insights", cap);
+        t->by_ordinal = list;
+        t->cap = cap;
+    }
+    e->in.ordinal = (uint32_t)t->n;
+    t->by_ordinal[t->n++] = e;
+    return 0;
+}
+
+int table_add_claim(struct table *t, const struct id *id, const struct fact_head *head,
+                    struct claim *c, struct err *err)
+{
+    struct table_entry *e = entry_of(t, id, err);
+
+    if (e == NULL || number(t, e, err) != 0) {
+        claim_release(c);
+        return -1;
+    }
+    assert(!e->present);
+    e->in.claim = *c;
+    memset(c, 0, sizeof(*c));
+    e->in.seq = head->seq;
+    e->in.recorded_at_ns = head->recorded_at_ns;
+    e->present = true;
+    mark(t, e);
+    return 0;
+}
+
+int table_add_evidence(struct table *t, const struct id *id, const struct evidence *e,
+                       struct err *err)
+{
+    struct table_entry *entry;
+
+    if (idmap_get(&t->withdrawn, id))
+        return 0;
+    entry = entry_of(t, &e->claim, err);
+    if (entry == NULL || fold_add(&entry->own, &t->features, id, e, err) != 0)
+        return -1;
+    mark(t, entry);
+    return 0;
+}
+
+static bool id_in(const struct id *list, size_t n, const struct id *id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i].hex, id->hex) == 0)
+            return true;
+    return false;
+}
+
+/* Folds the entry's evidence anew, without the piece that was withdrawn. */
+static int refold(struct table *t, struct table_entry *e, const struct id *without, struct err *err)
+{
+    struct fold old = e->own;
+    int rc = 0;
+
+    memset(&e->own, 0, sizeof(e->own));
+    for (size_t i = 0; rc == 0 && i < old.n_evidence; i++) {
+        struct evidence ev;
+
+        if (strcmp(old.evidence[i].hex, without->hex) == 0)
+            continue;
+        rc = t->fetch(t->fetch_ctx, &old.evidence[i], &ev, err);
+        if (rc != 0)
+            break;
+        rc = fold_add(&e->own, &t->features, &old.evidence[i], &ev, err);
+        evidence_release(&ev);
+    }
+    fold_release(&old);
+    mark(t, e);
+    return rc;
+}
+
+static int withdraw_evidence(struct table *t, const struct id *id, struct err *err)
+{
+    struct table_entry *e;
+    struct evidence ev;
+    struct id *copy;
+
+    if (idmap_get(&t->withdrawn, id))
+        return 0;
+    copy = malloc(sizeof(*copy));
+    if (copy == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a retraction");
+    *copy = *id;
+    if (idmap_add(&t->withdrawn, copy, err) != 0) {
+        free(copy);
+        return -1;
+    }
+    if (t->fetch == NULL)
+        return 0;
+    if (t->fetch(t->fetch_ctx, id, &ev, err) != 0)
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    e = idmap_get(&t->entries, &ev.claim);
+    evidence_release(&ev);
+    if (e == NULL || !id_in(e->own.evidence, e->own.n_evidence, id))
+        return 0;
+    return refold(t, e, id, err);
+}
+
+int table_add_retraction(struct table *t, const struct retraction *r, struct err *err)
+{
+    struct table_entry *e;
+
+    if (r->kind == FACT_EVIDENCE)
+        return withdraw_evidence(t, &r->target, err);
+    e = entry_of(t, &r->target, err);
+    if (e == NULL)
+        return -1;
+    e->retracted = true;
+    mark(t, e);
+    return 0;
+}
+
+static struct table_entry *root_of(struct table_entry *e)
+{
+    while (e->parent != e) {
+        e->parent = e->parent->parent; /* halves the path */
+        e = e->parent;
+    }
+    return e;
+}
+
+int table_add_link(struct table *t, const struct link *l, struct err *err)
+{
+    struct table_entry *a = entry_of(t, &l->a, err), *b = a ? entry_of(t, &l->b, err) : NULL;
+    struct table_entry *root_a, *root_b, *swap;
+
+    if (b == NULL)
+        return -1;
+    root_a = root_of(a);
+    root_b = root_of(b);
+    if (root_a == root_b)
+        return 0;
+    root_b->parent = root_a;
+    swap = a->next; /* joins two rings into one */
+    a->next = b->next;
+    b->next = swap;
+    mark(t, a);
+    return 0;
+}
+
+/* ---- What callers see ---- */
+
+static int show(struct table_entry *e, const struct fold *f, enum insight_state state,
+                const struct table_entry *same_as, struct err *err)
+{
+    char *condition = fold_condition(f);
+
+    if (condition == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for an insight");
+    free(e->in.condition);
+    e->in.condition = condition;
+    e->in.state = state;
+    e->in.same_as = same_as->in.id;
+    e->in.all = f->all;
+    e->in.n_cells = f->n_cells;
+    e->in.cells = f->cells;
+    e->in.n_evidence = f->n_evidence;
+    e->in.evidence = f->evidence;
+    return 0;
+}
+
+static bool counts(const struct table_entry *e)
+{
+    return e->present && !e->retracted;
+}
+
+static struct table_entry *representative(struct table_entry *set)
+{
+    struct table_entry *best = NULL, *e = set;
+
+    do {
+        if (counts(e) && (best == NULL || strcmp(e->in.id.hex, best->in.id.hex) < 0))
+            best = e;
+        e = e->next;
+    } while (e != set);
+    return best;
+}
+
+/* The sum over the members of the set that count. */
+static int merge_set(struct table_entry *best, struct err *err)
+{
+    struct table_entry *e = best;
+
+    best->merged = calloc(1, sizeof(*best->merged));
+    if (best->merged == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for an insight");
+    do {
+        if (counts(e) && fold_merge(best->merged, &e->own, err) != 0)
+            return -1;
+        e = e->next;
+    } while (e != best);
+    return 0;
+}
+
+static void drop_merged(struct table_entry *e)
+{
+    if (e->merged)
+        fold_release(e->merged);
+    free(e->merged);
+    e->merged = NULL;
+}
+
+/* A member's state follows from the whole set, so a change of one is a change of all. */
+static int settle_set(struct table_entry *set, struct err *err)
+{
+    struct table_entry *best = representative(set), *e = set;
+    bool several = set->next != set;
+
+    do {
+        drop_merged(e);
+        e = e->next;
+    } while (e != set);
+    if (several && best && merge_set(best, err) != 0)
+        return -1;
+    do {
+        enum insight_state state = e->retracted ? INSIGHT_RETRACTED
+                                   : e == best  ? INSIGHT_ACTIVE
+                                                : INSIGHT_SUPERSEDED;
+        const struct table_entry *same_as = state == INSIGHT_SUPERSEDED ? best : e;
+
+        if (e->present && show(e, e->merged ? e->merged : &e->own, state, same_as, err) != 0)
+            return -1;
+        e = e->next;
+    } while (e != set);
+    return 0;
+}
+
+/* Marks all members of a set whose member changed, so that each is told to `changed` once. */
+static void mark_sets(struct table *t)
+{
+    for (struct table_entry *e = t->dirty; e; e = e->next_dirty)
+        for (struct table_entry *m = e->next; m != e; m = m->next)
+            mark(t, m);
+}
+
+int table_settle(struct table *t, void (*changed)(void *ctx, struct insight *in), void *ctx,
+                 struct err *err)
+{
+    mark_sets(t);
+    for (struct table_entry *e = t->dirty; e; e = e->next_dirty)
+        if (root_of(e) == e && settle_set(e, err) != 0)
+            return -1;
+    while (t->dirty) {
+        struct table_entry *e = t->dirty;
+
+        t->dirty = e->next_dirty;
+        e->next_dirty = NULL;
+        e->dirty = false;
+        if (e->present && changed)
+            changed(ctx, &e->in);
+    }
+    return 0;
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    uint64_t x = (*(struct table_entry *const *)a)->in.seq;
+    uint64_t y = (*(struct table_entry *const *)b)->in.seq;
+
+    return x < y ? -1 : x > y;
+}
+
+void table_number(struct table *t)
+{
+    qsort(t->by_ordinal, t->n, sizeof(struct table_entry *), by_seq);
+    for (size_t i = 0; i < t->n; i++)
+        t->by_ordinal[i]->in.ordinal = (uint32_t)i;
+}
+
+/* ---- Reading ---- */
+
+const struct insight *table_get(const struct table *t, const struct id *id)
+{
+    const struct table_entry *e = idmap_get(&t->entries, id);
+
+    return e && e->present ? &e->in : NULL;
+}
+
+const struct insight *table_find(const struct table *t, const char *digits, bool *ambiguous)
+{
+    const struct table_entry *e = idmap_find(&t->entries, digits, ambiguous);
+
+    return e && e->present ? &e->in : NULL;
+}
+
+const struct insight *table_next(const struct table *t, struct idmap_at *at)
+{
+    const struct table_entry *e;
+
+    do
+        e = idmap_next(&t->entries, at);
+    while (e && !e->present);
+    return e ? &e->in : NULL;
+}
+
+static void digest_text(struct digest *d, const char *text)
+{
+    digest_add(d, text, strlen(text) + 1);
+}
+
+static int digest_sums(struct digest *d, const struct insight_sums *s, struct err *err)
+{
+    CLEANUP(freep)
+    char *text = str_printf("%u %u %u %u %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64, s->blind,
+                            s->steered, s->positive, s->failures, s->effect_q, s->effect_sq_q,
+                            s->first_s, s->last_s);
+
+    if (text == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a digest");
+    digest_text(d, text);
+    return 0;
+}
+
+int table_digest(const struct table *t, struct digest *d, struct err *err)
+{
+    struct idmap_at at = { 0 };
+    const struct insight *in;
+
+    while ((in = table_next(t, &at)) != NULL) {
+        digest_text(d, in->id.hex);
+        digest_text(d, insight_state_name(in->state));
+        digest_text(d, in->same_as.hex);
+        digest_text(d, in->condition);
+        if (digest_sums(d, &in->all, err) != 0)
+            return -1;
+        for (size_t i = 0; i < in->n_cells; i++) {
+            digest_text(d, in->cells[i].key);
+            if (digest_sums(d, &in->cells[i].sums, err) != 0)
+                return -1;
+        }
+        for (size_t i = 0; i < in->n_evidence; i++)
+            digest_text(d, in->evidence[i].hex);
+    }
+    return 0;
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checking and timing one workload; see contest.h. */
+#include "contest.h"
+
+#include <math.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define WARM_UP 3
+#define TWIN_ELEMENTS 300000 /* larger outputs are compared on a random share of the pairs */
+#define TIGHT 0.01           /* half of the 95 % interval at which timing stops */
+#define LOOSE 0.2            /* wider than that, timing goes on past its budget, */
+#define PATIENCE 3           /* up to so many times of it */
+#define FLOOR_SHARE 0.5      /* of the roofline: faster than that is impossible */
+
+/* Everything that timing needs, on the judge's side. */
+struct stage {
+    const struct contest *c;
+    struct input_set sets[WIRE_BATCH_MAX];
+    struct cell cells[CONTEST_PEERS_MAX][WIRE_BATCH_MAX];
+    int n_cells, batch, next; /* next: first cell of the coming pair */
+    struct rng rng;
+    uint64_t shortest_ns; /* of any checked call */
+};
+
+static uint64_t now_ns(void)
+{
+    return clock_system()->mono_ns(clock_system());
+}
+
+static int buffers(const struct contest *c)
+{
+    return c->scene->shape.n_inputs + c->scene->shape.n_outputs + 1;
+}
+
+/* A baseline or champion that fails is not the candidate's fault. */
+static int blame(const struct peer *p, struct fail *f)
+{
+    if (p->role == ROLE_CANDIDATE)
+        return -1;
+    fail_ctx(f, "the %s failed (%s)", p->who, fail_name(f->class));
+    f->class = FAIL_INFRASTRUCTURE;
+    return -1;
+}
+
+int contest_cells(const struct cell_shape *s)
+{
+    size_t one = arena_need(s, 2) - arena_need(s, 1);
+    size_t n = CONTEST_CELL_BYTES / one;
+
+    return (int)(n < 2 ? 2 : MIN(n, (size_t)WIRE_BATCH_MAX));
+}
+
+static void stage_release(struct stage *s)
+{
+    for (int i = 0; i < WIRE_BATCH_MAX; i++)
+        input_set_release(&s->sets[i]);
+}
+
+static uint64_t seed_of(const struct contest *c, const char *purpose, int i)
+{
+    struct rng r = rng_derive(c->job->seed, purpose, (uint64_t)c->index * 1000 + (uint64_t)i);
+
+    return rng_u64(&r);
+}
+
+static void make_cold(const struct stage *s, const struct cell *const *cells, struct arena *a,
+                      int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!arena_flush(a, &s->c->scene->shape, cells[i])) {
+            arena_evict();
+            return;
+        }
+}
+
+/* ---- checking ---- */
+
+/* One call on freshly placed inputs, cold, compared with the reference. */
+static int check_once(struct stage *s, struct peer *p, struct fail *f)
+{
+    struct scene *scene = s->c->scene;
+    struct cell cell;
+    const struct cell *cells[] = { &cell };
+    struct call_time t;
+
+    arena_reset(p->arena);
+    arena_place(p->arena, &scene->shape, &cell);
+    scene_stage(scene, &s->sets[0], p->arena, &cell);
+    make_cold(s, cells, p->arena, 1);
+    if (peer_call(p, cells, 1, buffers(s->c), false, &t, f) != 0)
+        return blame(p, f);
+    s->shortest_ns = MIN(s->shortest_ns, t.ns);
+    return scene_check(scene, &s->sets[0], p->arena, &cell, f) == 0 ? 0 : blame(p, f);
+}
+
+static int check_programs(struct stage *s, struct fail *f)
+{
+    const struct contest *c = s->c;
+
+    for (int i = 0; i < c->check_sets; i++) {
+        if (scene_generate(c->scene, seed_of(c, "check", i), &s->sets[0], f) != 0 ||
+            scene_expect(c->scene, &s->sets[0], c->job->threads, f) != 0)
+            return -1;
+        for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+            bool due = role == ROLE_CANDIDATE || i == 0;
+
+            if (c->peers[role] && due && check_once(s, c->peers[role], f) != 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- staging ---- */
+
+static int stage_cells(struct stage *s, struct fail *f)
+{
+    const struct contest *c = s->c;
+    int most = contest_cells(&c->scene->shape);
+
+    s->batch = (int)MIN(CONTEST_BATCH_NS / MAX(s->shortest_ns, 1ull) + 1, (uint64_t)most);
+    s->n_cells = MAX(s->batch, 2);
+    for (int i = 0; i < s->n_cells; i++)
+        if (scene_generate(c->scene, seed_of(c, "time", i), &s->sets[i], f) != 0)
+            return -1;
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+        if (c->peers[role] == NULL)
+            continue;
+        arena_reset(c->peers[role]->arena);
+        for (int i = 0; i < s->n_cells; i++) {
+            arena_place(c->peers[role]->arena, &c->scene->shape, &s->cells[role][i]);
+            scene_stage(c->scene, &s->sets[i], c->peers[role]->arena, &s->cells[role][i]);
+        }
+    }
+    return 0;
+}
+
+/* Cells of the coming pair, by role and by place in the batch; `which`: their indices. */
+struct pair {
+    int which[WIRE_BATCH_MAX];
+    const struct cell *cells[CONTEST_PEERS_MAX][WIRE_BATCH_MAX];
+    uint64_t ns[CONTEST_PEERS_MAX];
+    bool disturbed;
+};
+
+/* New contents for the pair's cells, the same in every arena; outputs poisoned; caches cold. */
+static void refresh(struct stage *s, struct pair *pair)
+{
+    const struct contest *c = s->c;
+    struct patch patches[KS_TENSORS_MAX];
+
+    for (int k = 0; k < s->batch; k++) {
+        int i = (s->next + k) % s->n_cells;
+        int n = scene_vary(c->scene, &s->sets[i], &s->rng, patches);
+
+        pair->which[k] = i;
+        for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+            pair->cells[role][k] = &s->cells[role][i];
+            if (c->peers[role] == NULL)
+                continue;
+            scene_patch(c->scene, &s->sets[i], c->peers[role]->arena, &s->cells[role][i], patches,
+                        n);
+            arena_poison(c->peers[role]->arena, &c->scene->shape, &s->cells[role][i]);
+        }
+    }
+    s->next = (s->next + s->batch) % s->n_cells;
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+        if (c->peers[role] != NULL)
+            make_cold(s, pair->cells[role], c->peers[role]->arena, s->batch);
+}
+
+/* ---- calling ---- */
+
+static int call_all(struct stage *s, struct pair *pair, bool backwards, bool watched,
+                    struct fail *f)
+{
+    static const enum confine_role forward[] = { ROLE_BASELINE, ROLE_CANDIDATE, ROLE_CHAMPION };
+    const struct contest *c = s->c;
+
+    pair->disturbed = false;
+    for (int i = 0; i < CONTEST_PEERS_MAX; i++) {
+        enum confine_role role = forward[backwards ? CONTEST_PEERS_MAX - 1 - i : i];
+        struct call_time t;
+
+        if (c->peers[role] == NULL)
+            continue;
+        if (peer_call(c->peers[role], pair->cells[role], s->batch, buffers(c),
+                      watched && role == ROLE_CANDIDATE, &t, f) != 0)
+            return blame(c->peers[role], f);
+        pair->disturbed = pair->disturbed || t.disturbed;
+        pair->ns[role] = (t.ns + (uint64_t)s->batch / 2) / (uint64_t)s->batch;
+    }
+    return 0;
+}
+
+/* The outputs of a pair against each other. */
+static int compare_pair(struct stage *s, const struct pair *pair, struct fail *f)
+{
+    const struct contest *c = s->c;
+    struct arena *trusted = c->peers[ROLE_BASELINE]->arena;
+    size_t elements = 0;
+
+    for (int i = 0; i < c->scene->shape.n_outputs; i++)
+        elements += c->scene->elements[c->scene->shape.n_inputs + i];
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+        if (c->peers[role] == NULL || role == ROLE_BASELINE)
+            continue;
+        for (int k = 0; k < s->batch; k++) {
+            bool values = rng_below(&s->rng, elements + 1) < TWIN_ELEMENTS;
+
+            if (scene_check_twin(c->scene, c->peers[role]->arena, pair->cells[role][k], trusted,
+                                 pair->cells[ROLE_BASELINE][k], values, f) != 0)
+                return blame(c->peers[role], f);
+        }
+    }
+    return 0;
+}
+
+/* The outputs of one call of a pair, of all programs, against the reference on the very inputs. */
+static int prove_pair(struct stage *s, const struct pair *pair, struct fail *f)
+{
+    const struct contest *c = s->c;
+    int k = (int)rng_below(&s->rng, (uint64_t)s->batch);
+    struct input_set *set = &s->sets[pair->which[k]];
+
+    if (scene_expect(c->scene, set, c->job->threads, f) != 0)
+        return -1;
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+        if (c->peers[role] &&
+            scene_check(c->scene, set, c->peers[role]->arena, pair->cells[role][k], f) != 0)
+            return blame(c->peers[role], f);
+    return 0;
+}
+
+/* A pair that is not counted: the candidate is watched to the microsecond and its output proven. */
+static int watch_pair(struct stage *s, struct fail *f)
+{
+    struct pair pair;
+
+    refresh(s, &pair);
+    if (call_all(s, &pair, false, true, f) != 0)
+        return -1;
+    return prove_pair(s, &pair, f);
+}
+
+/* ---- timing ---- */
+
+static struct estimate estimate(const struct contest_result *r, enum confine_role over)
+{
+    double logs[1024], scratch[1024];
+    size_t n = MIN((size_t)r->n, ARRAY_LEN(logs));
+
+    for (size_t i = 0; i < n; i++)
+        logs[i] = log((double)r->ns[over][i] / (double)r->ns[ROLE_CANDIDATE][i]);
+    return stats_pairs(logs, n, scratch);
+}
+
+/* Half of the wider of the intervals that this workload is about. */
+static double width(const struct contest *c, const struct contest_result *r)
+{
+    double half = estimate(r, ROLE_BASELINE).half;
+
+    return c->peers[ROLE_CHAMPION] ? MAX(half, estimate(r, ROLE_CHAMPION).half) : half;
+}
+
+static bool is_enough(const struct contest *c, const struct contest_result *r, uint64_t spent_ns)
+{
+    uint64_t budget_ns = (uint64_t)(c->job->budget_s * 1e9);
+
+    if (r->n < c->job->pairs_min)
+        return false;
+    if (spent_ns >= PATIENCE * budget_ns)
+        return true;
+    return width(c, r) <= (spent_ns >= budget_ns ? LOOSE : TIGHT);
+}
+
+static int warm_up(struct stage *s, struct fail *f)
+{
+    struct pair pair;
+
+    for (int i = 0; i < WARM_UP; i++) {
+        refresh(s, &pair);
+        if (call_all(s, &pair, i % 2 != 0, false, f) != 0 || compare_pair(s, &pair, f) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void keep_pair(const struct contest *c, const struct pair *pair, struct contest_result *r)
+{
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+        if (c->peers[role] != NULL)
+            r->ns[role][r->n] = MAX(pair->ns[role], 1ull);
+    r->n++;
+}
+
+/*
+ * A pair during which something else had the processors is timed again, but not for ever: a program
+ * that makes more threads than there are processors disturbs itself.
+ */
+static int time_pairs(struct stage *s, struct contest_result *r, struct fail *f)
+{
+    const struct contest *c = s->c;
+    uint64_t start = now_ns();
+    int watched = (int)rng_below(&s->rng, (uint64_t)c->job->pairs_min);
+    struct pair pair;
+
+    if (warm_up(s, f) != 0)
+        return -1;
+    for (int turn = 0; r->n < c->job->pairs_max; turn++) {
+        if (turn == watched && watch_pair(s, f) != 0)
+            return -1;
+        refresh(s, &pair);
+        if (call_all(s, &pair, turn % 4 == 1 || turn % 4 == 2, false, f) != 0 ||
+            compare_pair(s, &pair, f) != 0)
+            return -1;
+        if (pair.disturbed && r->disturbed < c->job->pairs_max &&
+            (double)(now_ns() - start) < c->job->budget_s * 1e9) {
+            r->disturbed++;
+            continue;
+        }
+        keep_pair(c, &pair, r);
+        if (is_enough(c, r, now_ns() - start))
+            break;
+    }
+    return prove_pair(s, &pair, f);
+}
+
+/* ---- judging the times ---- */
+
+static uint64_t median_ns(const struct contest_result *r, enum confine_role role)
+{
+    double v[1024];
+    size_t n = MIN((size_t)r->n, ARRAY_LEN(v));
+
+    for (size_t i = 0; i < n; i++)
+        v[i] = (double)r->ns[role][i];
+    return (uint64_t)stats_median(v, n);
+}
+
+static int judge_times(const struct contest *c, struct contest_result *r, struct fail *f)
+{
+    double floor_ns = 0, ns = (double)median_ns(r, ROLE_CANDIDATE);
+
+    r->ratio = estimate(r, ROLE_BASELINE);
+    if (c->peers[ROLE_CHAMPION] != NULL)
+        r->vs_champion = estimate(r, ROLE_CHAMPION);
+    if (c->job->read_gbs > 0)
+        floor_ns = r->cost.bytes / c->job->read_gbs;
+    if (c->job->fma_gflops > 0)
+        floor_ns = MAX(floor_ns, r->cost.flops / c->job->fma_gflops);
+    r->roofline = floor_ns / ns;
+    if (ns < FLOOR_SHARE * floor_ns)
+        return fail_set(f, FAIL_CLOCK_TAMPERED,
+                        "a call took %.0f ns, where the device cannot do it in less than %.0f ns",
+                        ns, floor_ns);
+    return peer_check_claims(c->peers[ROLE_CANDIDATE], c->peers[ROLE_BASELINE], f);
+}
+
+static int describe(const struct contest *c, struct fail *f)
+{
+    const struct scene *s = c->scene;
+    size_t scratch = s->shape.bytes[s->shape.n_inputs + s->shape.n_outputs];
+
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+        if (c->peers[role] &&
+            peer_shape(c->peers[role], s->tensors, s->shape.n_inputs, s->shape.n_outputs,
+                       s->workload->axes, s->pack->n_axes, scratch, f) != 0)
+            return blame(c->peers[role], f);
+    return 0;
+}
+
+static int contest_steps(struct stage *s, struct contest_result *r, struct fail *f)
+{
+    const struct contest *c = s->c;
+    uint64_t start = now_ns();
+    int rc;
+
+    rc = describe(c, f) != 0 || check_programs(s, f) != 0 ? -1 : 0;
+    r->check_ns = now_ns() - start;
+    if (rc != 0)
+        return -1;
+    start = now_ns();
+    rc = stage_cells(s, f) != 0 || time_pairs(s, r, f) != 0 ? -1 : 0;
+    r->timing_ns = now_ns() - start;
+    if (rc != 0)
+        return -1;
+    r->batch = s->batch;
+    r->stats = c->scene->stats;
+    scene_cost(c->scene, &s->sets[0], &r->cost);
+    return judge_times(c, r, f);
+}
+
+int contest_run(const struct contest *c, struct contest_result *out, struct fail *f)
+{
+    CLEANUP(stage_release) struct stage s = { .c = c, .shortest_ns = UINT64_MAX };
+
+    *out = (struct contest_result){ 0 };
+    s.rng = rng_derive(c->job->seed, "contest", (uint64_t)c->index);
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+        out->ns[role] = calloc((size_t)c->job->pairs_max, sizeof(uint64_t));
+        if (out->ns[role] == NULL)
+            return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for %d samples", c->job->pairs_max);
+    }
+    return contest_steps(&s, out, f);
+}
+
+void contest_result_release(struct contest_result *r)
+{
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+        free(r->ns[role]);
+        r->ns[role] = NULL;
+    }
+}

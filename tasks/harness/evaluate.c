@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One evaluation; see evaluate.h. */
+#include "evaluate.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "build.h"
+#include "peer.h"
+
+#define UNSTABLE                                                                                   \
+    0.5 /* half of the objective's 95 % interval, in log, beyond which it says nothing */
+
+/* What lives as long as the evaluation. */
+struct court {
+    const struct job *job;
+    const struct pack *pack;
+    const struct ks_task_module *module;
+    void *module_handle;
+    struct scene *scenes; /* one per workload */
+    struct peer peers[CONTEST_PEERS_MAX];
+    bool present[CONTEST_PEERS_MAX];
+};
+
+static uint64_t now_ns(void)
+{
+    return clock_system()->mono_ns(clock_system());
+}
+
+/* ---- the trusted module ---- */
+
+static int open_module(struct court *c, const struct buf *object, struct fail *f)
+{
+    typedef const struct ks_task_module *entry_fn(void);
+    struct err err;
+    CLEANUP(closep) int fd = confine_memfd("module", object->data, object->len, &err);
+    char path[64];
+    entry_fn *entry;
+
+    if (fd < 0)
+        return fail_err(f, &err);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    c->module_handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (c->module_handle == NULL)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "the task's module cannot be loaded: %s",
+                        dlerror());
+    entry = (entry_fn *)(uintptr_t)dlsym(c->module_handle, "ks_task_module");
+    if (entry == NULL || (c->module = entry()) == NULL)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "the task's module does not define ks_task_module");
+    if (c->module->abi != KS_ABI_VERSION)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "the task's module has ABI %u; %d is needed",
+                        c->module->abi, KS_ABI_VERSION);
+    return 0;
+}
+
+static int pack_source(const struct pack *pack, const char *name, struct program *out,
+                       struct fail *f)
+{
+    struct err err;
+
+    return pack_read(pack, name, &out->source, &err) == 0 ? 0 : fail_err(f, &err);
+}
+
+static int load_module(struct court *c, struct fail *f)
+{
+    CLEANUP(program_release) struct program source = { 0 };
+    CLEANUP(build_release) struct build b = { 0 };
+    const char *key = c->job->module_key ? c->job->module_key : "module";
+
+    if (pack_source(c->pack, c->pack->module, &source, f) != 0)
+        return -1;
+    if (build_program(c->job, NULL, &source, key, &b, f) != 0) {
+        fail_ctx(f, "the task's module");
+        f->class = FAIL_INFRASTRUCTURE;
+        return -1;
+    }
+    return open_module(c, &b.object, f);
+}
+
+/* ---- programs ---- */
+
+static size_t arena_bytes(const struct court *c)
+{
+    size_t most = 0;
+
+    for (int i = 0; i < c->pack->n_workloads; i++) {
+        const struct cell_shape *s = &c->scenes[i].shape;
+
+        most = MAX(most, arena_need(s, contest_cells(s)));
+    }
+    return most;
+}
+
+static int start_peer(struct court *c, enum confine_role role, const struct build *b,
+                      struct fail *f)
+{
+    if (peer_start(c->job, role, &b->object, arena_bytes(c), &c->peers[role], f) != 0)
+        return -1;
+    c->present[role] = true;
+    return 0;
+}
+
+/* Builds and starts a program that is known to work; anything wrong with it is not the candidate's
+ * fault. */
+static int start_known(struct court *c, enum confine_role role, const struct program *program,
+                       const char *key, struct fail *f)
+{
+    CLEANUP(build_release) struct build b = { 0 };
+
+    if (build_program(c->job, c->pack, program, key, &b, f) == 0 && start_peer(c, role, &b, f) == 0)
+        return 0;
+    if (f->class != FAIL_INFRASTRUCTURE)
+        fail_ctx(f, "the %s (%s)", role == ROLE_BASELINE ? "baseline" : "champion",
+                 fail_name(f->class));
+    f->class = FAIL_INFRASTRUCTURE;
+    return -1;
+}
+
+static int start_baseline(struct court *c, struct fail *f)
+{
+    CLEANUP(program_release) struct program baseline = { 0 };
+
+    if (pack_source(c->pack, c->pack->baseline, &baseline, f) != 0)
+        return -1;
+    return start_known(c, ROLE_BASELINE, &baseline,
+                       c->job->baseline_key ? c->job->baseline_key : "baseline", f);
+}
+
+static int start_candidate(struct court *c, struct evaluation *e, struct fail *f)
+{
+    CLEANUP(build_release) struct build b = { 0 };
+    int rc = build_program(c->job, c->pack, &c->job->candidate, NULL, &b, f);
+
+    e->build_ms = b.ms;
+    e->object_bytes = rc == 0 ? b.object.len : 0;
+    e->log = buf_take(&b.log);
+    return rc == 0 ? start_peer(c, ROLE_CANDIDATE, &b, f) : -1;
+}
+
+static int make_scenes(struct court *c, struct fail *f)
+{
+    struct err err;
+
+    c->scenes = calloc((size_t)c->pack->n_workloads, sizeof(*c->scenes));
+    if (c->scenes == NULL)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for the workloads");
+    for (int i = 0; i < c->pack->n_workloads; i++)
+        if (scene_init(c->pack, &c->pack->workloads[i], c->module, &c->scenes[i], &err) != 0)
+            return fail_err(f, &err);
+    return 0;
+}
+
+static void court_release(struct court *c)
+{
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+        if (c->present[role])
+            peer_release(&c->peers[role]);
+    for (int i = 0; c->scenes && i < c->pack->n_workloads; i++)
+        scene_release(&c->scenes[i]);
+    free(c->scenes);
+    if (c->module_handle != NULL)
+        dlclose(c->module_handle);
+}
+
+/* ---- the whole ---- */
+
+static int run_contests(struct court *c, struct evaluation *e, struct fail *f)
+{
+    e->results = calloc((size_t)c->pack->n_workloads, sizeof(*e->results));
+    if (e->results == NULL)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for the results");
+    for (int i = 0; i < c->pack->n_workloads; i++) {
+        struct contest contest = { .job = c->job,
+                                   .scene = &c->scenes[i],
+                                   .index = i,
+                                   .check_sets = strcmp(c->job->set, "smoke") == 0 ? 1 : 2 };
+
+        for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+            contest.peers[role] = c->present[role] ? &c->peers[role] : NULL;
+        e->n_results = i + 1;
+        if (contest_run(&contest, &e->results[i], f) != 0)
+            return fail_ctx(f, "workload '%s'", c->pack->workloads[i].name);
+    }
+    return 0;
+}
+
+static int sum_up(const struct court *c, struct evaluation *e, struct fail *f)
+{
+    struct estimate ratios[PACK_WORKLOADS_MAX] = { 0 }, champion[PACK_WORKLOADS_MAX] = { 0 };
+    size_t n = (size_t)e->n_results;
+    double log_roofline = 0;
+    bool known = true;
+
+    e->worst = INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        ratios[i] = e->results[i].ratio;
+        champion[i] = e->results[i].vs_champion;
+        e->worst = MIN(e->worst, exp(ratios[i].log_ratio));
+        known = known && e->results[i].roofline > 0;
+        log_roofline += known ? log(e->results[i].roofline) / (double)n : 0;
+    }
+    e->objective = stats_combine(ratios, n);
+    e->roofline = known ? exp(log_roofline) : 0;
+    if (c->present[ROLE_CHAMPION])
+        e->vs_champion = stats_combine(champion, n);
+    if (e->objective.half > UNSTABLE)
+        return fail_set(f, FAIL_UNSTABLE,
+                        "the samples scatter so much that the objective is only known to lie in "
+                        "%.3g to %.3g",
+                        exp(e->objective.log_ratio - e->objective.half),
+                        exp(e->objective.log_ratio + e->objective.half));
+    return 0;
+}
+
+static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
+{
+    if (load_module(c, f) != 0 || make_scenes(c, f) != 0)
+        return -1;
+    if (start_candidate(c, e, f) != 0 || start_baseline(c, f) != 0)
+        return -1;
+    if (c->job->champion.source &&
+        start_known(c, ROLE_CHAMPION, &c->job->champion, "champion", f) != 0)
+        return -1;
+    confine_hurry();
+    if (run_contests(c, e, f) != 0)
+        return -1;
+    return sum_up(c, e, f);
+}
+
+void evaluate(const struct job *job, const struct pack *pack, struct evaluation *out)
+{
+    CLEANUP(court_release) struct court c = { .job = job, .pack = pack };
+    uint64_t start = now_ns();
+
+    *out = (struct evaluation){ .fail = { .class = FAIL_OK } };
+    if (evaluate_steps(&c, out, &out->fail) == 0)
+        out->fail = (struct fail){ .class = FAIL_OK };
+    out->total_ns = now_ns() - start;
+}
+
+void evaluation_release(struct evaluation *e)
+{
+    for (int i = 0; i < e->n_results; i++)
+        contest_result_release(&e->results[i]);
+    free(e->results);
+    free(e->log);
+}

@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One runner, seen from the judge; see peer.h. */
+#include "peer.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#define START_NS (10 * NS_PER_SEC)
+#define CLAIM_RATIO 0.8
+#define CLAIM_SLACK_NS 20000 /* between the judge's clock and the runner's */
+#define CLAIM_CALLS_MIN 5
+#define WAIT_SLACK_NS 50000 /* of all threads together: the judge's own coming and going */
+#define WAIT_SHARE 0.03
+
+static uint64_t now_ns(void)
+{
+    return clock_system()->mono_ns(clock_system());
+}
+
+static uint64_t stamp_ns(const struct timespec *t)
+{
+    return (uint64_t)t->tv_sec * NS_PER_SEC + (uint64_t)t->tv_nsec;
+}
+
+static uint64_t wall_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return stamp_ns(&t);
+}
+
+/* ---- messages ---- */
+
+union reply {
+    uint32_t kind;
+    struct wire_hello hello;
+    struct wire_reply reply;
+};
+
+struct envelope {
+    union reply m;
+    size_t len;
+    pid_t sender;      /* 0: unknown */
+    uint64_t stamp_ns; /* CLOCK_REALTIME when it was sent; 0: unknown */
+};
+
+static void read_control(struct msghdr *h, struct envelope *e)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
+        if (c->cmsg_level != SOL_SOCKET)
+            continue;
+        if (c->cmsg_type == SCM_CREDENTIALS) {
+            struct ucred u;
+
+            memcpy(&u, CMSG_DATA(c), sizeof(u));
+            e->sender = u.pid;
+        } else if (c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec t;
+
+            memcpy(&t, CMSG_DATA(c), sizeof(t));
+            e->stamp_ns = stamp_ns(&t);
+        } else if (c->cmsg_type == SCM_RIGHTS) {
+            int fds[16]; /* descriptors are not wanted here: close them */
+            size_t n = MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), ARRAY_LEN(fds));
+
+            memcpy(fds, CMSG_DATA(c), n * sizeof(int));
+            for (size_t i = 0; i < n; i++)
+                close(fds[i]);
+        }
+    }
+}
+
+/* 1: a message; 0: none within the time; -1: the other end is gone. */
+static int receive(struct peer *p, uint64_t until_ns, bool spin, struct envelope *e)
+{
+    _Alignas(struct cmsghdr) char control[256];
+    struct iovec io = { &e->m, sizeof(e->m) };
+
+    for (;;) {
+        struct msghdr h = { .msg_iov = &io,
+                            .msg_iovlen = 1,
+                            .msg_control = control,
+                            .msg_controllen = sizeof(control) };
+        ssize_t n = recvmsg(p->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        uint64_t now;
+
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            return -1;
+        if (n > 0) {
+            e->len = (size_t)n;
+            e->sender = 0;
+            e->stamp_ns = 0;
+            read_control(&h, e);
+            return 1;
+        }
+        now = now_ns();
+        if (now >= until_ns)
+            return 0;
+        if (!spin) {
+            struct pollfd fd = { p->fd, POLLIN, 0 };
+
+            poll(&fd, 1, (int)MIN((until_ns - now) / NS_PER_MS + 1, 1000000ull));
+        }
+    }
+}
+
+static int send_to(struct peer *p, const void *m, size_t len)
+{
+    return send(p->fd, m, len, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -1;
+}
+
+/* ---- when it goes wrong ---- */
+
+static void peer_stop(struct peer *p)
+{
+    if (p->runner > 0 && !p->stopped)
+        kill(p->runner, SIGSTOP);
+    p->stopped = true;
+}
+
+static void peer_go_on(struct peer *p)
+{
+    if (p->runner > 0 && p->stopped)
+        kill(p->runner, SIGCONT);
+    p->stopped = false;
+}
+
+/* ---- waiting for a processor ---- */
+
+/* Opens what the kernel says of each thread's waiting; on a kernel that does not, nothing is known.
+ */
+static void open_waits(struct peer *p)
+{
+    char path[64];
+    struct dirent *entry;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)p->runner);
+    dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL && p->n_waits < PEER_THREADS_MAX) {
+        char file[96];
+        int fd;
+
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(file, sizeof(file), "%s/%.16s/schedstat", path, entry->d_name);
+        fd = open(file, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0)
+            p->waits[p->n_waits++] = fd;
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+/* Nanoseconds that the runner's threads have spent ready to run without running. */
+static uint64_t waited_ns(const struct peer *p)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < p->n_waits; i++) {
+        char text[96];
+        ssize_t n = pread(p->waits[i], text, sizeof(text) - 1, 0);
+        char *at;
+
+        if (n <= 0)
+            continue;
+        text[n] = '\0';
+        at = strchr(text, ' ');
+        sum += at ? strtoull(at, NULL, 10) : 0;
+    }
+    return sum;
+}
+
+static void close_waits(struct peer *p)
+{
+    while (p->n_waits > 0)
+        close(p->waits[--p->n_waits]);
+}
+
+/* The last process of a killed sandbox has gone when nobody holds the channel's other end. */
+static void wait_for_silence(struct peer *p)
+{
+    uint64_t until = now_ns() + NS_PER_SEC;
+    struct envelope e;
+
+    while (receive(p, until, false, &e) > 0)
+        ;
+}
+
+static int peer_kill(struct peer *p)
+{
+    int status = 0;
+
+    if (p->fd >= 0) {
+        if (p->runner > 0)
+            kill(p->runner,
+                 SIGKILL); /* still ours to name: its parent is alive and has not waited */
+        status = confine_kill(p->pid);
+        wait_for_silence(p);
+        close(p->fd);
+    }
+    p->fd = -1;
+    return status;
+}
+
+/* Waits a moment for the process to be over; it may have closed its channel and live on. */
+static bool has_ended(const struct peer *p)
+{
+    siginfo_t info = { 0 };
+
+    for (int turn = 0; turn < 200; turn++) {
+        if (waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+            info.si_pid == p->pid)
+            return true;
+        usleep(5000);
+    }
+    return false;
+}
+
+/* The runner is gone without a word: what did it die of? bwrap passes a signal on as 128 + signal.
+ */
+static int died(struct peer *p, struct fail *f)
+{
+    int status, sig = 0;
+
+    if (!has_ended(p)) {
+        peer_kill(p);
+        return fail_set(f, FAIL_CRASHED, "the program closed the channel to the judge");
+    }
+    status = confine_wait(p->pid);
+    close(p->fd);
+    p->fd = -1;
+    if (WIFSIGNALED(status))
+        sig = WTERMSIG(status);
+    else if (WIFEXITED(status) && WEXITSTATUS(status) > 128)
+        sig = WEXITSTATUS(status) - 128;
+    if (sig == SIGXCPU || sig == SIGKILL)
+        return fail_set(f, sig == SIGXCPU ? FAIL_TIMEOUT : FAIL_CRASHED,
+                        sig == SIGXCPU ? "the program used up its processor time"
+                                       : "the program was killed (SIGKILL: out of memory?)");
+    if (sig != 0)
+        return fail_set(f, FAIL_CRASHED, "the program died of SIG%s", sigabbrev_np(sig) ?: "?");
+    return fail_set(f, FAIL_CRASHED, "the program ended the process with exit status %d",
+                    WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+static int timed_out(struct peer *p, const char *doing, struct fail *f)
+{
+    peer_kill(p);
+    return fail_set(f, FAIL_TIMEOUT,
+                    "the program did not end %s within the %llu s that all its calls may take",
+                    doing, (unsigned long long)p->job->run_s);
+}
+
+static int crashed(struct peer *p, const struct wire_reply *r, struct fail *f)
+{
+    const char *name = sigabbrev_np(r->value);
+
+    peer_kill(p);
+    if (r->starved)
+        return fail_set(f, FAIL_MEMORY_LIMIT,
+                        "the program died of SIG%s with its address space of %llu bytes used up",
+                        name ? name : "?", (unsigned long long)p->job->memory_bytes);
+    if (r->fault >= 0)
+        return fail_set(f, FAIL_CRASHED, "the program died of SIG%s within the shared buffers",
+                        name ? name : "?");
+    return fail_set(f, FAIL_CRASHED, "the program died of SIG%s", name ? name : "?");
+}
+
+static int forged(struct peer *p, const char *what, struct fail *f)
+{
+    peer_kill(p);
+    return fail_set(f, FAIL_RESULT_FORGED, "the program wrote to the judge's channel itself: %s",
+                    what);
+}
+
+/* What is left of the time that the job gives to all calls of a program. */
+static uint64_t allowed_ns(const struct peer *p)
+{
+    uint64_t all = p->job->run_s * NS_PER_SEC;
+
+    return p->spent_ns < all ? all - p->spent_ns : 0;
+}
+
+/* Receives what has to be a wire_reply of `kind` with `nonce`, from the runner itself. */
+static int expect(struct peer *p, enum wire_kind kind, uint64_t nonce, bool spin, const char *doing,
+                  struct envelope *e, struct fail *f)
+{
+    int rc = receive(p, now_ns() + allowed_ns(p), spin, e);
+
+    if (rc == 0)
+        return timed_out(p, doing, f);
+    if (rc < 0)
+        return died(p, f);
+    if (e->sender != p->runner)
+        return forged(p, "a message came from another process", f);
+    if (e->len == sizeof(e->m.reply) && e->m.kind == WIRE_CRASH)
+        return crashed(p, &e->m.reply, f);
+    if (e->len != sizeof(e->m.reply) || e->m.kind != (uint32_t)kind)
+        return forged(p, "a message that was not asked for", f);
+    if (e->m.reply.nonce != nonce)
+        return forged(p, "a reply without the call's number", f);
+    return 0;
+}
+
+/* ---- start ---- */
+
+static int open_channel(int fds[2], struct err *err)
+{
+    int on = 1;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0)
+        return err_set(err, ERR_IO, "cannot make a socket pair: %s", strerror(errno));
+    if (setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0 ||
+        setsockopt(fds[0], SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) != 0) {
+        close(fds[0]);
+        close(fds[1]);
+        return err_set(err, ERR_IO, "cannot prepare a socket pair: %s", strerror(errno));
+    }
+    return 0;
+}
+
+static int spawn_runner(struct peer *p, const struct buf *object, int channel, struct err *err)
+{
+    struct confine_file file = { "/ks/program.so", object->data, object->len };
+    int bare = p->job->sandbox == SANDBOX_NONE, fds[3], memfd = -1, rc;
+    struct confine_spec spec = { .sandbox = p->job->sandbox,
+                                 .slot = p->job->slot,
+                                 .role = p->role,
+                                 .files = &file,
+                                 .n_files = 1,
+                                 .verb = "runner",
+                                 .fds = fds,
+                                 .n_fds = bare ? 3 : 2,
+                                 .stderr_fd = -1,
+                                 .tmp_bytes = 1 << 20 };
+
+    fds[0] = channel;
+    fds[1] = p->arena->fd;
+    if (bare) {
+        memfd = confine_memfd("program", object->data, object->len, err);
+        if (memfd < 0)
+            return -1;
+        fds[2] = memfd;
+    }
+    rc = confine_spawn(&spec, &p->pid, err);
+    closep(&memfd);
+    return rc;
+}
+
+static int greet(struct peer *p, struct fail *f)
+{
+    struct wire_init init = { .kind = WIRE_INIT,
+                              .threads = (uint32_t)p->job->threads,
+                              .run_s = (uint32_t)p->job->run_s,
+                              .arena_bytes = p->arena->size,
+                              .memory_bytes = p->job->memory_bytes };
+    struct envelope e;
+    int rc;
+
+    init.limited = p->job->sandbox == SANDBOX_BWRAP || confine_uid(p->job->slot, p->role) >= 0;
+    str_copy(init.program, sizeof(init.program),
+             p->job->sandbox == SANDBOX_BWRAP ? "/ks/program.so" : "/proc/self/fd/5");
+    rc = send_to(p, &init, sizeof(init)) == 0
+             ? receive(p, now_ns() + MIN(START_NS, p->job->run_s * NS_PER_SEC), false, &e)
+             : -1;
+    if (rc == 0) {
+        peer_kill(p);
+        return fail_set(f, FAIL_LOAD_FAILED, "the program did not end loading in time");
+    }
+    if (rc < 0) {
+        died(p, f);
+        f->class = FAIL_LOAD_FAILED;
+        return -1;
+    }
+    if (e.len != sizeof(e.m.hello) || e.m.kind != WIRE_HELLO)
+        return forged(p, "it spoke before it was called", f);
+    e.m.hello.why[sizeof(e.m.hello.why) - 1] = '\0';
+    if (!e.m.hello.loaded) {
+        char why[256];
+
+        str_visible(e.m.hello.why, strlen(e.m.hello.why), why, sizeof(why));
+        peer_kill(p);
+        return fail_set(f, FAIL_LOAD_FAILED, "the program could not be loaded: %s", why);
+    }
+    p->runner = e.sender;
+    open_waits(p);
+    return 0;
+}
+
+/*
+ * Before the runner has loaded anything it says "here" with an ARMED: so a sandbox that does not
+ * work is told from a program that dies while loading.
+ */
+static int wait_for_sandbox(struct peer *p, struct fail *f)
+{
+    struct envelope e;
+    int rc = receive(p, now_ns() + START_NS, false, &e);
+
+    if (rc > 0 && e.len == sizeof(e.m.reply) && e.m.kind == WIRE_ARMED)
+        return 0;
+    peer_kill(p);
+    fail_set(f, FAIL_INFRASTRUCTURE, "the sandbox could not be started");
+    f->code = ERR_REFUSED;
+    return -1;
+}
+
+int peer_start(const struct job *job, enum confine_role role, const struct buf *object,
+               size_t arena_bytes, struct peer *out, struct fail *f)
+{
+    static const char *const names[] = { "candidate", "baseline", "champion", "builder" };
+    struct peer p = { .who = names[role], .role = role, .job = job, .fd = -1 };
+    struct err err;
+    uint64_t seed;
+    int fds[2];
+
+    if (rng_os(&seed, sizeof(seed)) != 0)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "the kernel gives no random numbers");
+    p.rng = rng_seeded(seed);
+    if (arena_new(arena_bytes, rng_u64(&p.rng), &p.arena, &err) != 0)
+        return fail_err(f, &err);
+    if (open_channel(fds, &err) != 0) {
+        arena_free(p.arena);
+        return fail_err(f, &err);
+    }
+    if (spawn_runner(&p, object, fds[1], &err) != 0) {
+        arena_free(p.arena);
+        close(fds[0]);
+        close(fds[1]);
+        return fail_err(f, &err);
+    }
+    close(fds[1]);
+    p.fd = fds[0];
+    p.threads = job->threads;
+    if (wait_for_sandbox(&p, f) != 0 || greet(&p, f) != 0) {
+        arena_free(p.arena);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+void peer_release(struct peer *p)
+{
+    peer_kill(p);
+    close_waits(p);
+    arena_free(p->arena);
+    p->arena = NULL;
+}
+
+int peer_shape(struct peer *p, const struct ks_tensor *tensors, int n_inputs, int n_outputs,
+               const struct ks_axis *axes, int n_axes, size_t scratch_bytes, struct fail *f)
+{
+    struct wire_shape m = { .kind = WIRE_SHAPE,
+                            .n_inputs = n_inputs,
+                            .n_outputs = n_outputs,
+                            .n_axes = n_axes,
+                            .scratch_bytes = scratch_bytes };
+
+    for (int i = 0; i < n_inputs + n_outputs; i++) {
+        str_copy(m.tensors[i].name, WIRE_NAME_MAX, tensors[i].name);
+        m.tensors[i].dtype = (int32_t)tensors[i].dtype;
+        m.tensors[i].rank = tensors[i].rank;
+        memcpy(m.tensors[i].shape, tensors[i].shape, sizeof(m.tensors[i].shape));
+    }
+    for (int i = 0; i < n_axes; i++) {
+        str_copy(m.axes[i].name, WIRE_NAME_MAX, axes[i].name);
+        m.axes[i].value = axes[i].value;
+    }
+    peer_go_on(p);
+    return send_to(p, &m, sizeof(m)) == 0 ? 0 : died(p, f);
+}
+
+/* ---- a call ---- */
+
+/* Threads of the runner, or -1 when the kernel does not say. */
+static int count_threads(pid_t pid)
+{
+    char path[64], text[512];
+    int threads = -1;
+    const char *at;
+    FILE *stat;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    stat = fopen(path, "re");
+    if (stat == NULL)
+        return -1;
+    if (fgets(text, sizeof(text), stat) != NULL && (at = strrchr(text, ')')) != NULL) {
+        for (int field = 2; at != NULL && field < 20; field++)
+            at = strchr(at + 1, ' ');
+        if (at != NULL)
+            threads = (int)strtol(at, NULL, 10);
+    }
+    fclose(stat);
+    return threads;
+}
+
+/* Children of the runner; 0 also when the kernel does not say. */
+static int count_children(pid_t pid)
+{
+    char path[96], text[256];
+    size_t n;
+    FILE *children;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    children = fopen(path, "re");
+    if (children == NULL)
+        return 0;
+    n = fread(text, 1, sizeof(text), children);
+    fclose(children);
+    return n > 0;
+}
+
+/* Threads that have ended take a moment to be gone: looks again before it accuses. */
+static int check_idle(struct peer *p, struct fail *f)
+{
+    int threads = 0;
+
+    for (int turn = 0; turn < 20; turn++) {
+        threads = count_threads(p->runner);
+        if (threads <= p->threads && count_children(p->runner) == 0)
+            return 0;
+        usleep(1000); /* stopped: what is on its way out goes on, what works does not */
+    }
+    peer_kill(p);
+    if (threads > p->threads)
+        return fail_set(f, FAIL_PROCESS_LIMIT,
+                        "%d threads of its own were still there after ks_kernel had returned",
+                        threads - p->threads);
+    return fail_set(f, FAIL_PROCESS_LIMIT,
+                    "processes were still there after ks_kernel had returned");
+}
+
+static int arm(struct peer *p, int n, uint64_t *arm_word, struct fail *f)
+{
+    struct wire_call m = { .kind = WIRE_CALL, .n_calls = (uint32_t)n, .arm = rng_u64(&p->rng) | 1 };
+    struct envelope e;
+    int rc;
+
+    rc = receive(p, 0, false, &e);
+    if (rc > 0)
+        return forged(p, "a message between calls", f);
+    if (rc < 0)
+        return died(p, f);
+    if (send_to(p, &m, sizeof(m)) != 0)
+        return died(p, f);
+    *arm_word = m.arm;
+    return expect(p, WIRE_ARMED, m.arm, false, "getting ready", &e, f);
+}
+
+/* The reply's time after `start`, by the kernel's stamp where that is plausible. */
+static uint64_t elapsed(uint64_t start_wall, uint64_t start, const struct envelope *e)
+{
+    uint64_t outer = now_ns() - start;
+
+    if (e->stamp_ns > start_wall && e->stamp_ns - start_wall <= outer)
+        return e->stamp_ns - start_wall;
+    return outer; /* no stamp, or the wall clock was set meanwhile */
+}
+
+static int judge_reply(struct peer *p, const struct wire_reply *r, struct fail *f)
+{
+    if (r->value == 0)
+        return 0;
+    if (r->starved)
+        return fail_set(f, FAIL_MEMORY_LIMIT,
+                        "ks_kernel returned %d with its address space of %llu bytes used up",
+                        r->value, (unsigned long long)p->job->memory_bytes);
+    return fail_set(f, FAIL_REFUSED_CALL, "ks_kernel returned %d instead of 0", r->value);
+}
+
+int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buffers, bool watched,
+              struct call_time *out, struct fail *f)
+{
+    struct wire_control *control = (struct wire_control *)(void *)p->arena->base;
+    uint64_t nonce = rng_u64(&p->rng), arm_word = 0, start, start_wall, waited;
+    struct envelope e;
+
+    peer_go_on(p);
+    if (arm(p, n, &arm_word, f) != 0)
+        return -1;
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < n_buffers; i++)
+            control->offsets[k][i] = cells[k]->offset[i];
+    control->nonce = nonce;
+    waited = waited_ns(p);
+    start = now_ns();
+    start_wall = wall_ns();
+    __atomic_store_n(&control->go, arm_word, __ATOMIC_RELEASE);
+    if (expect(p, WIRE_DONE, nonce, watched, "the call", &e, f) != 0)
+        return -1;
+    out->ns = elapsed(start_wall, start, &e);
+    peer_stop(p);
+    out->inner_ns = e.m.reply.inner_ns;
+    waited = waited_ns(p) - waited;
+    out->disturbed = waited > WAIT_SLACK_NS && (double)waited > WAIT_SHARE * (double)out->ns;
+    p->calls++;
+    p->plausible += (double)out->inner_ns + CLAIM_SLACK_NS >= CLAIM_RATIO * (double)out->ns;
+    p->spent_ns += out->ns;
+    if (out->ns == 0)
+        out->ns = 1;
+    if (judge_reply(p, &e.m.reply, f) != 0)
+        return -1;
+    return check_idle(p, f);
+}
+
+int peer_check_claims(struct peer *p, struct peer *trusted, struct fail *f)
+{
+    int calls = p->calls, plausible = p->plausible;
+    bool crowded = trusted->plausible * 10 < trusted->calls * 3;
+
+    p->calls = p->plausible = trusted->calls = trusted->plausible = 0;
+    if (calls < CLAIM_CALLS_MIN || plausible * 10 >= calls || crowded)
+        return 0;
+    return fail_set(
+        f, FAIL_CLOCK_TAMPERED,
+        "the program's process claims less than %.1f of the time that its calls took, in %d "
+        "of %d calls",
+        CLAIM_RATIO, calls - plausible, calls);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Configuration: every option takes what it should and refuses the rest, naming file, line, key and
+ * value. */
+#include "unit/test.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "conf.h"
+#include "log.h"
+
+static struct conf *fresh(void)
+{
+    struct conf *c = NULL;
+    struct err err;
+
+    assert_ok(conf_new(&c, &err), err);
+    return c;
+}
+
+/* conf_load of a file with this text; *err is set when it fails. */
+static int load_text(const char *dir, struct conf *c, const char *text, struct err *err)
+{
+    CLEANUP(freep) char *path = str_printf("%s/ksearchd.conf", dir);
+
+    assert_ok(file_write(path, text, strlen(text), 0600, err), *err);
+    return conf_load(c, path, err);
+}
+
+static void conf_reads_every_option(void **state)
+{
+    struct conf *c = fresh();
+    struct err err;
+
+    assert_ok(load_text(*state, c,
+                        "# a comment\n; another\n\n"
+                        "data = /d\nsocket = /s\ntasks = /t1:/t2\nharness = /h\n"
+                        "default_device = h200\nsandbox = none\nworkers = 7\nlog_level = debug\n"
+                        "max_connections = 9\neval_threads = 3\nevaluator = record\n"
+                        "replay_file = /r\ntiming_budget = 1.5\npairs_min = 4\npairs_max = 11\n",
+                        &err),
+              err);
+    assert_string_equal(c->data, "/d");
+    assert_string_equal(c->socket, "/s");
+    assert_string_equal(c->tasks, "/t1:/t2");
+    assert_string_equal(c->harness, "/h");
+    assert_string_equal(c->default_device, "h200");
+    assert_string_equal(c->replay_file, "/r");
+    assert_int_equal(c->sandbox, CONF_SANDBOX_NONE);
+    assert_int_equal(c->workers, 7);
+    assert_int_equal(c->log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(c->max_connections, 9);
+    assert_int_equal(c->eval_threads, 3);
+    assert_int_equal(c->evaluator, CONF_EVAL_RECORD);
+    assert_true(c->timing_budget_s == 1.5);
+    assert_int_equal(c->pairs_min, 4);
+    assert_int_equal(c->pairs_max, 11);
+    assert_ok(conf_check(c, &err), err);
+    conf_free(c);
+}
+
+static const struct {
+    const char *key, *value;
+} bad_values[] = {
+    { "data", "" },
+    { "default_device", "" },
+    { "default_device", "a b" },
+    { "default_device", "../x" },
+    { "eval_threads", "-1" },
+    { "eval_threads", "1025" },
+    { "evaluator", "remote" },
+    { "evaluator", "" },
+    { "harness", "" },
+    { "log_level", "loud" },
+    { "max_connections", "0" },
+    { "max_connections", "100001" },
+    { "max_connections", "1e3" },
+    { "pairs_max", "2" },
+    { "pairs_max", "1001" },
+    { "pairs_min", "2" },
+    { "pairs_min", "5 " },
+    { "sandbox", "docker" },
+    { "sandbox", "BWRAP" },
+    { "socket", "" },
+    { "tasks", "" },
+    { "timing_budget", "0" },
+    { "timing_budget", "inf" },
+    { "timing_budget", "nan" },
+    { "timing_budget", "601" },
+    { "workers", "0" },
+    { "workers", "65" },
+    { "workers", "99999999999999999999" },
+};
+
+static void conf_refuses_every_bad_value_by_key_and_value(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad_values); i++) {
+        struct conf *c = fresh();
+        struct err err;
+
+        assert_fails(conf_set(c, "here:1", bad_values[i].key, bad_values[i].value, &err), err,
+                     ERR_INVALID);
+        assert_non_null(strstr(err.msg, "here:1: "));
+        assert_non_null(strstr(err.msg, bad_values[i].key));
+        assert_non_null(strstr(err.msg, bad_values[i].value));
+        assert_non_null(strstr(err.msg, "allowed is"));
+        conf_free(c);
+    }
+}
+
+/* Every row that conf_print knows has at least one bad value above (replay_file takes any text). */
+static void conf_test_covers_every_option(void **state)
+{
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 16 };
+    struct conf *c = fresh();
+    struct err err;
+    size_t n = 0;
+
+    (void)state;
+    assert_ok(conf_print(c, &text, &err), err);
+    for (char *save = NULL, *line = strtok_r(text.data, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        bool covered = line[0] == '#' || str_has_prefix(line, "replay_file");
+
+        n += line[0] != '#';
+        for (size_t i = 0; i < ARRAY_LEN(bad_values) && !covered; i++)
+            covered = str_has_prefix(line, bad_values[i].key);
+        if (!covered)
+            fail_msg("no bad value is tried for: %s", line);
+    }
+    assert_int_equal(n, 15);
+    conf_free(c);
+}
+
+static void conf_names_file_line_key_and_value(void **state)
+{
+    struct conf *c = fresh();
+    struct err err;
+
+    assert_fails(load_text(*state, c, "# first\nworkers = 4\nlog_level = loud\n", &err), err,
+                 ERR_INVALID);
+    assert_non_null(strstr(err.msg, "ksearchd.conf:3: 'log_level' is 'loud'; allowed is one of"));
+    conf_free(c);
+}
+
+static void conf_refuses_what_is_no_option(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        { "worker = 4\n", "ksearchd.conf:1: 'worker' is not an option; allowed: data" },
+        { "workers = 4\nworkers = 5\n", "ksearchd.conf:2: 'workers' was given before, in line 1" },
+        { "workers = 4\n  5\n", "ksearchd.conf:2: 'workers' was given before" },
+        { "[llm]\nworkers = 4\n", "ksearchd.conf:2: section '[llm]' is not known" },
+        { "workers = 4\njust words\n", "ksearchd.conf:2: the line is neither" },
+        { "\x1b[2J = 4\n", "'\\x1b[2J'" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct conf *c = fresh();
+        struct err err;
+
+        assert_fails(load_text(*state, c, cases[i].text, &err), err, ERR_INVALID);
+        if (strstr(err.msg, cases[i].says) == NULL)
+            fail_msg("'%s' does not say '%s'", err.msg, cases[i].says);
+        conf_free(c);
+    }
+}
+
+static void conf_refuses_a_line_that_is_too_long(void **state)
+{
+    char text[5000];
+    struct conf *c = fresh();
+    struct err err;
+
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    memcpy(text, "data = /", 8);
+    assert_fails(load_text(*state, c, text, &err), err, ERR_INVALID);
+    assert_non_null(strstr(err.msg, "ksearchd.conf:1: the line has 4999 bytes"));
+    conf_free(c);
+}
+
+static void conf_refuses_a_nul_and_a_missing_file(void **state)
+{
+    CLEANUP(freep) char *path = str_printf("%s/nul", (char *)*state);
+    struct conf *c = fresh();
+    struct err err;
+
+    assert_ok(file_write(path, "workers = 4\n\0x", 14, 0600, &err), err);
+    assert_fails(conf_load(c, path, &err), err, ERR_INVALID);
+    assert_fails(conf_load(c, "/nonexistent/ksearchd.conf", &err), err, ERR_NOT_FOUND);
+    assert_non_null(strstr(err.msg, "/nonexistent/ksearchd.conf"));
+    conf_free(c);
+}
+
+static void conf_checks_options_against_each_other(void **state)
+{
+    struct conf *c = fresh();
+    struct err err;
+
+    (void)state;
+    assert_ok(conf_set(c, "t", "pairs_min", "30", &err), err);
+    assert_fails(conf_check(c, &err), err, ERR_INVALID);
+    assert_ok(conf_set(c, "t", "pairs_min", "3", &err), err);
+    assert_ok(conf_set(c, "t", "evaluator", "replay", &err), err);
+    assert_fails(conf_check(c, &err), err, ERR_INVALID);
+    assert_ok(conf_set(c, "t", "replay_file", "/nonexistent/r.jsonl", &err), err);
+    assert_fails(conf_check(c, &err), err, ERR_NOT_FOUND);
+    conf_free(c);
+}
+
+static void conf_prints_what_it_reads_back(void **state)
+{
+    CLEANUP(buf_release) struct buf one = { .max = 1 << 16 };
+    CLEANUP(buf_release) struct buf two = { .max = 1 << 16 };
+    struct conf *a = fresh(), *b = fresh();
+    struct err err;
+
+    assert_ok(conf_set(a, "t", "timing_budget", "0.1", &err), err);
+    assert_ok(conf_set(a, "t", "data", "/data/x", &err), err);
+    assert_ok(conf_print(a, &one, &err), err);
+    assert_ok(load_text(*state, b, one.data, &err), err);
+    assert_ok(conf_print(b, &two, &err), err);
+    assert_string_equal(one.data, two.data);
+    conf_free(a);
+    conf_free(b);
+}
+
+static void conf_defaults_follow_the_environment(void **state)
+{
+    struct conf *c;
+
+    (void)state;
+    setenv("XDG_DATA_HOME", "/xdg", 1);
+    c = fresh();
+    assert_string_equal(c->data, "/xdg/ksearch");
+    conf_free(c);
+    setenv("XDG_DATA_HOME", "relative", 1); /* the standard says: ignored */
+    setenv("HOME", "/home/u", 1);
+    c = fresh();
+    assert_string_equal(c->data, "/home/u/.local/share/ksearch");
+    conf_free(c);
+    unsetenv("XDG_DATA_HOME");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(conf_reads_every_option),
+        cmocka_unit_test(conf_refuses_every_bad_value_by_key_and_value),
+        cmocka_unit_test(conf_test_covers_every_option),
+        cmocka_unit_test(conf_names_file_line_key_and_value),
+        cmocka_unit_test(conf_refuses_what_is_no_option),
+        cmocka_unit_test(conf_refuses_a_line_that_is_too_long),
+        cmocka_unit_test(conf_refuses_a_nul_and_a_missing_file),
+        cmocka_unit_test(conf_checks_options_against_each_other),
+        cmocka_unit_test(conf_prints_what_it_reads_back),
+        cmocka_unit_test(conf_defaults_follow_the_environment),
+    };
+
+    return cmocka_run_group_tests(tests, test_dir_setup, test_dir_teardown);
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What evidence makes of a claim: sums, cells, conditions, duplicates, withdrawals, posteriors. */
+#include <math.h>
+
+#include "kb_fixture.h"
+
+struct state {
+    struct tmp_folder folder;
+    struct kb *kb;
+    struct kb_batch *b;
+    uint64_t n; /* evidence so far, so that each is another fact */
+};
+
+static int setup(void **arg)
+{
+    struct state *s = xcalloc(1, sizeof(*s));
+
+    folder_make(&s->folder);
+    s->kb = base_open(s->folder.path);
+    s->b = kb_batch_new(s->kb);
+    *arg = s;
+    return 0;
+}
+
+static int teardown(void **arg)
+{
+    struct state *s = *arg;
+
+    digest_of(s->kb); /* verify agrees with whatever the case did */
+    kb_batch_free(s->b);
+    kb_close(s->kb);
+    folder_remove(&s->folder);
+    free(s);
+    return 0;
+}
+
+/* A pair for a claim in a cell, with one feature. */
+static struct id pair(struct state *s, uint64_t claim, const char *class, const char *shape,
+                      int64_t effect_q, int heads, bool steered)
+{
+    struct evidence e = { .claim = claim_id(claim),
+                          .kind = (char *)"pair",
+                          .with = id_of_number("with", s->n),
+                          .without = id_of_number("without", s->n),
+                          .effect_q = effect_q,
+                          .sd_q = 5000,
+                          .steered = steered,
+                          .failure = (char *)"",
+                          .task = (char *)"gqa",
+                          .device = (char *)"cpu",
+                          .device_class = (char *)class,
+                          .shape = (char *)shape,
+                          .toolchain = (char *)"gcc 12.2.0",
+                          .features = json_pack("{s:i}", "num_kv_heads", heads),
+                          .measured_at_s = 1000 + s->n };
+    struct err err;
+    struct id id;
+
+    s->n++;
+    assert_ok(kb_batch_add_evidence(s->b, &e, &id, &err));
+    json_decref(e.features);
+    return id;
+}
+
+static struct insight get(struct state *s, uint64_t claim)
+{
+    struct insight in;
+    struct err err;
+
+    assert_ok(kb_get_insight(s->kb, claim_id(claim).hex, &in, &err));
+    return in;
+}
+
+static const struct insight_sums *cell(const struct insight *in, const char *key)
+{
+    for (size_t i = 0; i < in->n_cells; i++)
+        if (strcmp(in->cells[i].key, key) == 0)
+            return &in->cells[i].sums;
+    fail_msg("there is no cell '%s'", key);
+    return NULL;
+}
+
+static void evidence_adds_up_in_its_cell_and_the_cells_above(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    pair(s, 0, "cpu-avx2", "h=4", 100000, 4, false);
+    pair(s, 0, "cpu-avx2", "h=8", -50000, 8, true);
+    pair(s, 0, "sm_90", "h=4", 10000, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.all.blind, 2);
+    assert_int_equal(in.all.steered, 1);
+    assert_int_equal(in.all.positive, 2);
+    assert_int_equal(in.all.effect_q, 60000);
+    assert_int_equal(in.all.effect_sq_q, 100 * 100 + 50 * 50 + 10 * 10);
+    assert_int_equal(in.all.first_s, 1000);
+    assert_int_equal(in.all.last_s, 1002);
+    assert_int_equal(in.n_evidence, 3);
+    assert_int_equal(in.n_cells, 2 + 3 + 3);
+    assert_int_equal(cell(&in, "cpu-avx2")->effect_q, 50000);
+    assert_int_equal(cell(&in, "cpu-avx2|h=8")->steered, 1);
+    assert_int_equal(cell(&in, "sm_90|h=4|gcc 12.2.0")->effect_q, 10000);
+    insight_release(&in);
+}
+
+static void evidence_waits_for_its_claim(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+    struct err err;
+
+    pair(s, 0, "cpu-avx2", "h=4", 100000, 4, false);
+    commit(s->b);
+    assert_fails(kb_get_insight(s->kb, claim_id(0).hex, &in, &err), ERR_NOT_FOUND);
+    put_claim(s->b, 0);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.all.blind, 1);
+    assert_int_equal(in.n_evidence, 1);
+    insight_release(&in);
+}
+
+static void a_condition_is_learned_from_evidence_of_both_signs(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    for (int i = 0; i < 14; i++)
+        pair(s, 0, "cpu-avx2", "h", 80000 + i, i % 2 ? 2 : 4, false);
+    for (int i = 0; i < 9; i++)
+        pair(s, 0, "cpu-avx2", "h", -60000 - i, i % 2 ? 8 : 16, false);
+    commit(s->b);
+    in = get(s, 0);
+    assert_string_equal(in.condition,
+                        "helps when num_kv_heads <= 4, hurts above; 14 against 9 measurements");
+    insight_release(&in);
+}
+
+static void the_other_direction_is_learned_too(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    for (int i = 0; i < 5; i++) {
+        pair(s, 0, "cpu-avx2", "h", -80000, 2, false);
+        pair(s, 0, "cpu-avx2", "h", 80000, 8, false);
+    }
+    pair(s, 0, "cpu-avx2", "h", -1000, 8, false); /* one against is allowed */
+    commit(s->b);
+    in = get(s, 0);
+    assert_string_equal(in.condition,
+                        "hurts when num_kv_heads <= 2, helps above; 5 against 6 measurements");
+    insight_release(&in);
+}
+
+static void no_condition_without_enough_or_clear_evidence(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    for (uint64_t claim = 0; claim < 3; claim++)
+        put_claim(s->b, claim);
+    for (int i = 0; i < 20; i++)
+        pair(s, 0, "cpu-avx2", "h", 80000, 2, false); /* one sign only */
+    pair(s, 0, "cpu-avx2", "h", -80000, 8, false);
+    pair(s, 0, "cpu-avx2", "h", -80000, 8, false); /* two are too few */
+    for (int i = 0; i < 20; i++)
+        pair(s, 1, "cpu-avx2", "h", i % 2 ? 80000 : -80000, i % 4 < 2 ? 2 : 8, false);
+    for (int i = 0; i < 10; i++)
+        pair(s, 2, "cpu-avx2", "h", i % 2 ? 80000 : -80000, 4, false); /* nothing to split on */
+    commit(s->b);
+    for (uint64_t claim = 0; claim < 3; claim++) {
+        in = get(s, claim);
+        assert_string_equal(in.condition, "");
+        insight_release(&in);
+    }
+}
+
+static void a_retracted_claim_keeps_what_it_withdrew(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    pair(s, 0, "cpu-avx2", "h", 80000, 2, false);
+    put_retraction(s->b, FACT_CLAIM, claim_id(0));
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.state, INSIGHT_RETRACTED);
+    assert_int_equal(in.all.blind, 1);
+    insight_release(&in);
+}
+
+static void withdrawn_evidence_is_taken_out_whenever_it_comes(void **arg)
+{
+    struct state *s = *arg;
+    struct id first, later;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    pair(s, 0, "cpu-avx2", "h=4", 30000, 2, false);
+    first = pair(s, 0, "sm_90", "h=8", 80000, 4, false);
+    commit(s->b);
+    put_retraction(s->b, FACT_EVIDENCE, first);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.all.blind, 1);
+    assert_int_equal(in.all.effect_q, 30000);
+    assert_int_equal(in.all.last_s, 1000);
+    assert_int_equal(in.n_cells, 3);
+    assert_int_equal(in.n_evidence, 1);
+    insight_release(&in);
+
+    /* The withdrawal first, then the evidence, in one batch and in two. */
+    later = pair(s, 0, "sm_90", "h=8", 90000, 4, false);
+    kb_batch_free(s->b);
+    s->b = kb_batch_new(s->kb);
+    s->n--;
+    put_retraction(s->b, FACT_EVIDENCE, later);
+    commit(s->b);
+    pair(s, 0, "sm_90", "h=8", 90000, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.all.effect_q, 30000);
+    insight_release(&in);
+}
+
+static void linked_claims_are_shown_as_the_smallest_id(void **arg)
+{
+    struct state *s = *arg;
+    struct insight best, other;
+    uint64_t small = 0, large = 1;
+
+    if (strcmp(claim_id(0).hex, claim_id(1).hex) > 0)
+        small = 1, large = 0;
+    put_claim(s->b, 0);
+    put_claim(s->b, 1);
+    pair(s, small, "cpu-avx2", "h", 30000, 2, false);
+    pair(s, large, "cpu-avx2", "h", 50000, 2, true);
+    put_link(s->b, 0, 1);
+    commit(s->b);
+    best = get(s, small);
+    other = get(s, large);
+    assert_int_equal(best.state, INSIGHT_ACTIVE);
+    assert_int_equal(other.state, INSIGHT_SUPERSEDED);
+    assert_string_equal(other.same_as.hex, best.id.hex);
+    assert_int_equal(best.all.effect_q, 80000);
+    assert_int_equal(best.n_evidence, 2);
+    assert_int_equal(other.all.effect_q, 50000);
+    insight_release(&best);
+    insight_release(&other);
+
+    /* A representative that is retracted hands over. */
+    put_retraction(s->b, FACT_CLAIM, claim_id(small));
+    commit(s->b);
+    other = get(s, large);
+    assert_int_equal(other.state, INSIGHT_ACTIVE);
+    assert_int_equal(other.all.effect_q, 50000);
+    insight_release(&other);
+}
+
+static void links_join_through_a_claim_that_is_not_there(void **arg)
+{
+    struct state *s = *arg;
+    struct insight a, b;
+
+    put_claim(s->b, 0);
+    put_claim(s->b, 2);
+    put_link(s->b, 0, 1);
+    put_link(s->b, 1, 2);
+    commit(s->b);
+    a = get(s, 0);
+    b = get(s, 2);
+    assert_true((a.state == INSIGHT_ACTIVE) != (b.state == INSIGHT_ACTIVE));
+    insight_release(&a);
+    insight_release(&b);
+}
+
+/* ---- Posteriors ---- */
+
+static void the_posterior_uses_the_most_specific_cell_with_two_pairs(void **arg)
+{
+    struct state *s = *arg;
+    struct insight_effect e;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    pair(s, 0, "cpu-avx2", "h=4", 100000, 4, false);
+    pair(s, 0, "cpu-avx2", "h=4", 120000, 4, false);
+    pair(s, 0, "cpu-avx2", "h=8", -90000, 8, false);
+    pair(s, 0, "sm_90", "h=4", -200000, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    e = insight_posterior(&in, "cpu-avx2", "h=4", "gcc 12.2.0");
+    assert_string_equal(e.cell, "cpu-avx2|h=4|gcc 12.2.0");
+    assert_int_equal(e.n, 2);
+    assert_true(e.mean > 0.05 && e.mean < 0.11);
+    assert_true(e.p_positive > 0.9);
+    e = insight_posterior(&in, "cpu-avx2", "h=8", "gcc 12.2.0");
+    assert_string_equal(e.cell, "cpu-avx2");
+    assert_int_equal(e.n, 3);
+    e = insight_posterior(&in, "sm_90", NULL, NULL);
+    assert_string_equal(e.cell, "");
+    assert_int_equal(e.n, 4);
+    e = insight_posterior(&in, NULL, "h=4", NULL);
+    assert_string_equal(e.cell, "");
+    insight_release(&in);
+}
+
+static void the_posterior_without_evidence_is_the_prior(void **arg)
+{
+    struct state *s = *arg;
+    struct insight_effect e;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    commit(s->b);
+    in = get(s, 0);
+    e = insight_posterior(&in, "cpu-avx2", NULL, NULL);
+    assert_true(e.mean == 0);
+    assert_true(fabs(e.sd - 0.15) < 1e-12);
+    assert_true(fabs(e.p_positive - 0.5) < 1e-12);
+    assert_int_equal(e.n, 0);
+    insight_release(&in);
+}
+
+static void more_evidence_narrows_the_posterior(void **arg)
+{
+    struct state *s = *arg;
+    double sd = 0.15;
+
+    put_claim(s->b, 0);
+    for (int round = 0; round < 4; round++) {
+        struct insight_effect e;
+        struct insight in;
+
+        for (int i = 0; i < 4 << round; i++)
+            pair(s, 0, "cpu-avx2", "h", 100000 + (i % 2 ? 20000 : -20000), 4, false);
+        commit(s->b);
+        in = get(s, 0);
+        e = insight_posterior(&in, NULL, NULL, NULL);
+        assert_true(e.sd < sd);
+        assert_true(fabs(e.mean - 0.1) < 3 * e.sd);
+        sd = e.sd;
+        insight_release(&in);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        CASE(evidence_adds_up_in_its_cell_and_the_cells_above),
+        CASE(evidence_waits_for_its_claim),
+        CASE(a_condition_is_learned_from_evidence_of_both_signs),
+        CASE(the_other_direction_is_learned_too),
+        CASE(no_condition_without_enough_or_clear_evidence),
+        CASE(a_retracted_claim_keeps_what_it_withdrew),
+        CASE(withdrawn_evidence_is_taken_out_whenever_it_comes),
+        CASE(linked_claims_are_shown_as_the_smallest_id),
+        CASE(links_join_through_a_claim_that_is_not_there),
+        CASE(the_posterior_uses_the_most_specific_cell_with_two_pairs),
+        CASE(the_posterior_without_evidence_is_the_prior),
+        CASE(more_evidence_narrows_the_posterior),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
