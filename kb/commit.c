@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "kb_impl.h"
-#include "record_text.h"
 
 static const void *bytes_at(const struct kb_batch *b, size_t offset)
 {
@@ -200,75 +199,6 @@ static int write_batch(struct kb *kb, struct kb_batch *b, uint64_t *last_seq, st
 
 /* ---- Folding ---- */
 
-static int fold_claim(struct kb *kb, const struct batch_op *op, const char *text, struct err *err)
-{
-    struct claim c;
-
-    if (claim_read(text, op->text_len, &c, err) != 0)
-        return -1;
-    return table_add_claim(&kb->table, &op->id, &op->head, &c, err);
-}
-
-static int fold_evidence(struct kb *kb, const struct batch_op *op, const char *text,
-                         struct err *err)
-{
-    struct evidence e;
-    int rc;
-
-    if (evidence_read(text, op->text_len, &e, err) != 0)
-        return -1;
-    rc = table_add_evidence(&kb->table, &op->id, &e, err);
-    if (rc == 0)
-        rc = retrieve_add_evidence(kb->retrieve, &op->id, &e, op->head.recorded_at_ns, err);
-    evidence_release(&e);
-    return rc;
-}
-
-static int fold_retraction(struct kb *kb, const struct batch_op *op, const char *text,
-                           struct err *err)
-{
-    struct retraction r;
-    int rc;
-
-    if (retraction_read(text, op->text_len, &r, err) != 0)
-        return -1;
-    rc = table_add_retraction(&kb->table, &r, err);
-    if (rc == 0)
-        rc = retrieve_add_retraction(kb->retrieve, &r.target, op->head.recorded_at_ns, err);
-    retraction_release(&r);
-    return rc;
-}
-
-static int fold_link(struct kb *kb, const struct batch_op *op, const char *text, struct err *err)
-{
-    struct link l;
-
-    if (link_read(text, op->text_len, &l, err) != 0)
-        return -1;
-    return table_add_link(&kb->table, &l, err);
-}
-
-static int fold_fact(struct kb *kb, const struct kb_batch *b, const struct batch_op *op,
-                     struct err *err)
-{
-    const char *text = bytes_at(b, op->text);
-
-    switch (op->kind) {
-    case FACT_CLAIM:
-        return fold_claim(kb, op, text, err);
-    case FACT_EVIDENCE:
-        return fold_evidence(kb, op, text, err);
-    case FACT_RETRACTION:
-        return fold_retraction(kb, op, text, err);
-    case FACT_LINK:
-        return fold_link(kb, op, text, err);
-    case FACT_EVALUATION:
-    case FACT_COUNT:
-        break;
-    }
-    return 0;
-}
-
 /* Insights that a settle changed; those that retrieval does not have yet are new to it anyway. */
 struct changed {
     struct kb *kb;
@@ -309,6 +239,7 @@ static int tell_retrieve(struct kb *kb, const struct changed *c, struct err *err
 
 int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
 {
+    CLEANUP(buf_release) struct buf scratch = { .max = VALUE_MAX };
     struct changed changed = { .kb = kb };
     int rc = 0;
 
@@ -318,7 +249,8 @@ int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
         if (op->type != BATCH_FACT || op->skip)
             continue;
         kb->facts[op->kind]++;
-        rc = fold_fact(kb, b, op, err);
+        rc = fold_fact(&kb->table, kb->retrieve, &scratch, op->kind, &op->id, &op->head,
+                       bytes_at(b, op->text), op->text_len, err);
     }
     if (rc == 0)
         rc = table_settle(&kb->table, note_change, &changed, err);

@@ -111,6 +111,13 @@ static inline void add_hash(struct state *st, uint64_t h, int32_t weight)
     st->acc[h % EMBED_DIM] += (weight ^ flip) - flip;
 }
 
+/* The same length spread over four places: what weighs much must not hang on one collision. */
+static void add_spread(struct state *st, uint64_t h, int32_t weight)
+{
+    for (uint64_t i = 0; i < 4; i++)
+        add_hash(st, text_hash_pair(h, i), weight * UNIT / 2);
+}
+
 static void add_name(struct state *st, int kind, const char *s, size_t len, int32_t weight)
 {
     char low[128];
@@ -118,7 +125,7 @@ static void add_name(struct state *st, int kind, const char *s, size_t len, int3
     len = MIN(len, sizeof(low));
     for (size_t i = 0; i < len; i++)
         low[i] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] + 32) : s[i];
-    add_hash(st, text_hash((uint64_t)kind, low, len), weight * UNIT);
+    add_spread(st, text_hash((uint64_t)kind, low, len), weight);
 }
 
 static bool seen_before(struct state *st, uint64_t hash)
@@ -199,11 +206,9 @@ static void add_token(struct state *st, const struct text_token *tok)
         st->stems[st->n_stems++] = tok->hash;
     if (seen_before(st, tok->hash))
         return;
-    if (tok->is_compound) {
-        add_hash(st, text_hash_pair(KIND_WORD, tok->hash), W_COMPOUND * UNIT);
+    add_spread(st, text_hash_pair(KIND_WORD, tok->hash), tok->is_compound ? W_COMPOUND : W_WORD);
+    if (tok->is_compound)
         return;
-    }
-    add_hash(st, text_hash_pair(KIND_WORD, tok->hash), W_WORD * UNIT);
     if (tok->is_number) {
         add_number(st, KIND_NUMBER, tok->number, W_NUMBER);
         return;

@@ -2,7 +2,7 @@
 /* Field tables; see fields.h. */
 #include "fields.h"
 
-#include <assert.h>
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -428,10 +428,10 @@ int fields_write(const struct field *rows, const char *what, const void *record,
     return buf_add(out, "}", 1, err);
 }
 
-/* ---- Fast reading of canonical text ---- */
+/* ---- Reading what fields_write made, in place ---- */
 
 struct scan {
-    const char *p, *end;
+    char *p, *end;
 };
 
 static bool scan_literal(struct scan *s, const char *text, size_t len)
@@ -442,22 +442,61 @@ static bool scan_literal(struct scan *s, const char *text, size_t len)
     return true;
 }
 
-/* A quoted text without escapes; `*out` points into the text. */
-static bool scan_text(struct scan *s, const char **out, size_t *len)
+/* The character that stands for an escape of jsonx_canonical; -1 for none. Moves past it. */
+static int scan_escape(struct scan *s)
 {
-    const char *quote, *back;
+    static const char letters[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t";
+    const char *letter;
+    uint8_t byte;
+
+    if (s->end - s->p < 2)
+        return -1;
+    letter = strchr(letters, s->p[1]);
+    if (letter && *letter) {
+        s->p += 2;
+        return meant[letter - letters];
+    }
+    /* Other control characters: \u00XX, upper-case digits. */
+    if (s->end - s->p < 6 || memcmp(s->p, "\\u00", 4) != 0)
+        return -1;
+    s->p[4] = (char)tolower((unsigned char)s->p[4]);
+    s->p[5] = (char)tolower((unsigned char)s->p[5]);
+    byte = 0;
+    for (int i = 4; i < 6; i++) {
+        const char *digits = "0123456789abcdef", *at_digit = strchr(digits, s->p[i]);
+
+        if (at_digit == NULL || *at_digit == '\0')
+            return -1;
+        byte = (uint8_t)(byte << 4 | (at_digit - digits));
+    }
+    s->p += 6;
+    return byte >= 0x20 || byte == 0 ? -1 : byte;
+}
+
+/* A quoted text; `*out` points to its beginning, and a NUL ends it where the quote or less was. */
+static bool scan_text(struct scan *s, char **out, size_t *len)
+{
+    char *to;
 
     if (!scan_literal(s, "\"", 1))
         return false;
-    quote = memchr(s->p, '"', (size_t)(s->end - s->p));
-    if (quote == NULL)
+    *out = to = s->p;
+    while (s->p < s->end && *s->p != '"') {
+        int c = (unsigned char)*s->p;
+
+        if (c == '\\')
+            c = scan_escape(s);
+        else
+            s->p++;
+        if (c <= 0)
+            return false;
+        *to++ = (char)c;
+    }
+    if (s->p == s->end)
         return false;
-    back = memchr(s->p, '\\', (size_t)(quote - s->p));
-    if (back != NULL)
-        return false;
-    *out = s->p;
-    *len = (size_t)(quote - s->p);
-    s->p = quote + 1;
+    s->p++;
+    *to = '\0';
+    *len = (size_t)(to - *out);
     return true;
 }
 
@@ -476,7 +515,7 @@ static bool scan_int(struct scan *s, int64_t *out)
     return s->p > first;
 }
 
-/* A flat object or array: up to its closing bracket, outside of texts. */
+/* An object or array, up to its closing bracket; the JSON library does the rest. */
 static bool scan_json(struct scan *s, json_t **out)
 {
     const char *first = s->p;
@@ -484,38 +523,55 @@ static bool scan_json(struct scan *s, json_t **out)
     int depth = 0;
 
     for (; s->p < s->end; s->p++) {
-        if (*s->p == '\\')
-            return false;
-        if (*s->p == '"')
+        if (in_text && *s->p == '\\')
+            s->p++;
+        else if (*s->p == '"')
             in_text = !in_text;
         else if (!in_text && (*s->p == '{' || *s->p == '['))
             depth++;
-        else if (!in_text && (*s->p == '}' || *s->p == ']') && --depth == 0)
+        else if (!in_text && (*s->p == '}' || *s->p == ']') && --depth <= 0)
             break;
     }
-    if (s->p == s->end)
+    if (s->p >= s->end)
         return false;
     s->p++;
     *out = json_loadb(first, (size_t)(s->p - first), JSON_REJECT_DUPLICATES, NULL);
     return *out != NULL;
 }
 
+static bool scan_id(const struct field *row, struct scan *s, struct id *out)
+{
+    char *text;
+    size_t len;
+
+    if (!scan_text(s, &text, &len) || (len != 0 && len != ID_HEX))
+        return false;
+    memcpy(out->hex, text, len + 1);
+    return len == 0 ? (row->rules & FIELD_MAY_LACK) != 0 : str_is_hex(out->hex, ID_HEX);
+}
+
+static bool scan_fact(struct scan *s, enum fact_kind *out)
+{
+    char *text;
+    size_t len;
+
+    if (!scan_text(s, &text, &len))
+        return false;
+    *out = strcmp(text, fact_kind_name(FACT_CLAIM)) == 0 ? FACT_CLAIM : FACT_EVIDENCE;
+    return strcmp(text, fact_kind_name(*out)) == 0;
+}
+
 static bool scan_value(const struct field *row, struct scan *s, void *record)
 {
     void *out = at_mutable(row, record);
-    const char *text;
     size_t len;
     int64_t n;
 
     switch (row->type) {
     case FIELD_TEXT:
-        return scan_text(s, &text, &len) && (*(char **)out = strndup(text, len)) != NULL;
+        return scan_text(s, out, &len);
     case FIELD_ID:
-        if (!scan_text(s, &text, &len) || (len != 0 && len != ID_HEX))
-            return false;
-        memcpy(((struct id *)out)->hex, text, len);
-        ((struct id *)out)->hex[len] = '\0';
-        return len == 0 ? (row->rules & FIELD_MAY_LACK) != 0 : str_is_hex(out, ID_HEX);
+        return scan_id(row, s, out);
     case FIELD_INT:
     case FIELD_COUNT:
         if (!scan_int(s, &n) || n < row->low || n > row->high)
@@ -529,32 +585,74 @@ static bool scan_value(const struct field *row, struct scan *s, void *record)
     case FIELD_ARRAY:
         return scan_json(s, out);
     case FIELD_FACT:
-        return false; /* rare */
+        return scan_fact(s, out);
     }
     return false;
 }
 
-static bool scan_all(const struct field *rows, const char *text, size_t len, void *record)
+static bool scan_all(const struct field *rows, struct scan *s, void *record)
+{
+    for (const struct field *row = rows; row->name; row++)
+        if (!scan_literal(s, row == rows ? "{\"" : ",\"", 2) ||
+            !scan_literal(s, row->name, strlen(row->name)) || !scan_literal(s, "\":", 2) ||
+            !scan_value(row, s, record))
+            return false;
+    return scan_literal(s, "}", 1) && s->p == s->end;
+}
+
+int fields_view(const struct field *rows, const char *what, char *text, size_t len, void *record,
+                struct err *err)
 {
     struct scan s = { .p = text, .end = text + len };
 
-    for (const struct field *row = rows; row->name; row++)
-        if (!scan_literal(&s, row == rows ? "{\"" : ",\"", 2) ||
-            !scan_literal(&s, row->name, strlen(row->name)) || !scan_literal(&s, "\":", 2) ||
-            !scan_value(row, &s, record))
-            return false;
-    return scan_literal(&s, "}", 1) && s.p == s.end;
+    if (scan_all(rows, &s, record))
+        return 0;
+    fields_leave(rows, record);
+    return err_set(err, ERR_INVALID, "%s: its text is damaged near byte %zu", what,
+                   (size_t)(s.p - text));
+}
+
+void fields_leave(const struct field *rows, void *record)
+{
+    for (const struct field *row = rows; row->name; row++) {
+        void *field = at_mutable(row, record);
+
+        if (row->type == FIELD_OBJECT || row->type == FIELD_ARRAY)
+            json_decref(*(json_t **)field);
+        if (row->type == FIELD_TEXT || row->type == FIELD_OBJECT || row->type == FIELD_ARRAY)
+            *(void **)field = NULL;
+    }
+}
+
+/* Gives the record texts of its own; those not copied yet are NULL when this fails. */
+static int own_texts(const struct field *rows, void *record, struct err *err)
+{
+    bool failed = false;
+
+    for (const struct field *row = rows; row->name; row++) {
+        char **text = at_mutable(row, record);
+
+        if (row->type != FIELD_TEXT)
+            continue;
+        *text = failed ? NULL : strdup(*text);
+        failed = failed || *text == NULL;
+    }
+    return failed ? err_set(err, ERR_NOMEM, "no memory for the texts of a record") : 0;
 }
 
 int fields_read(const struct field *rows, const char *what, const char *text, size_t len,
                 void *record, struct err *err)
 {
-    json_auto_t *j = NULL;
+    CLEANUP(freep) char *copy = malloc(len + 1);
 
-    if (scan_all(rows, text, len, record))
-        return 0;
-    fields_release(rows, record);
-    if (jsonx_parse(text, len, what, &j, err) != 0)
+    if (copy == NULL)
+        return err_set(err, ERR_NOMEM, "no memory to read a record");
+    memcpy(copy, text, len);
+    if (fields_view(rows, what, copy, len, record, err) != 0)
         return -1;
-    return fields_parse(rows, what, j, record, err);
+    if (own_texts(rows, record, err) != 0) {
+        fields_release(rows, record);
+        return -1;
+    }
+    return 0;
 }

@@ -8,6 +8,8 @@
 #include "base/str.h"
 
 enum { SIDE_MIN = 3 }; /* measurements on a side of a split */
+/* A class, a shape and a toolchain, as long as evidence may have them. */
+enum { CELL_KEY_MAX = 96 + 2 * 1024 + 3 };
 
 /* Room for one more element; keeps the array on failure. */
 static int grow(void **items, size_t n, size_t *cap, size_t size, struct err *err)
@@ -104,14 +106,14 @@ static void sums_add(struct insight_sums *s, const struct insight_sums *more)
     s->last_s = MAX(s->last_s, more->last_s);
 }
 
+/* `key` is a kept name, so that equal keys are the same pointer. */
 static struct insight_cell *cell_get(struct fold *f, const char *key, struct err *err)
 {
     size_t low = 0, high = f->n_cells;
-    char *copy;
 
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        int order = strcmp(f->cells[mid].key, key);
+        int order = f->cells[mid].key == key ? 0 : strcmp(f->cells[mid].key, key);
 
         if (order == 0)
             return &f->cells[mid];
@@ -122,39 +124,47 @@ static struct insight_cell *cell_get(struct fold *f, const char *key, struct err
     }
     if (GROW(f->cells, f->n_cells, f->cap_cells, err) != 0)
         return NULL;
-    copy = strdup(key);
-    if (copy == NULL) {
-        err_set(err, ERR_NOMEM, "no memory to fold evidence");
-        return NULL;
-    }
     GAP(f->cells, f->n_cells, low);
-    f->cells[low] = (struct insight_cell){ .key = copy };
+    f->cells[low] = (struct insight_cell){ .key = (char *)key };
     f->n_cells++;
     return &f->cells[low];
 }
 
-/* The cell class|shape|toolchain and its parents class|shape and class. */
-static int add_cells(struct fold *f, const struct evidence *e, struct err *err)
+static int add_cell(struct fold *f, struct names *names, const char *key, const struct evidence *e,
+                    struct err *err)
 {
-    char *full = str_printf("%s|%s|%s", e->device_class, e->shape, e->toolchain);
-    size_t cuts[2] = { strlen(e->device_class) + 1 + strlen(e->shape), strlen(e->device_class) };
+    const char *kept = names_keep(names, key);
+    struct insight_cell *cell;
 
-    if (full == NULL)
+    if (kept == NULL)
         return err_set(err, ERR_NOMEM, "no memory to fold evidence");
-    for (int level = 0; level < 3; level++) {
-        struct insight_cell *cell;
-
-        if (level > 0)
-            full[cuts[level - 1]] = '\0';
-        cell = cell_get(f, full, err);
-        if (cell == NULL) {
-            free(full);
-            return -1;
-        }
-        sums_add_evidence(&cell->sums, e);
-    }
-    free(full);
+    cell = cell_get(f, kept, err);
+    if (cell == NULL)
+        return -1;
+    sums_add_evidence(&cell->sums, e);
     return 0;
+}
+
+/* The cell class|shape|toolchain and its parents class|shape and class. */
+static int add_cells(struct fold *f, struct names *names, const struct evidence *e, struct err *err)
+{
+    size_t class_len = strlen(e->device_class), shape_len = strlen(e->shape);
+    size_t len = class_len + 1 + shape_len + 1 + strlen(e->toolchain);
+    char key[CELL_KEY_MAX], *p = key;
+
+    if (len >= sizeof(key))
+        return err_set(err, ERR_INVALID, "the key of a cell has %zu bytes; at most %zu are allowed",
+                       len, sizeof(key) - 1);
+    p = stpcpy(p, e->device_class);
+    if (add_cell(f, names, key, e, err) != 0)
+        return -1;
+    *p++ = '|';
+    p = stpcpy(p, e->shape);
+    if (add_cell(f, names, key, e, err) != 0)
+        return -1;
+    *p++ = '|';
+    stpcpy(p, e->toolchain);
+    return add_cell(f, names, key, e, err);
 }
 
 /* ---- Points ---- */
@@ -241,7 +251,7 @@ static int add_id(struct fold *f, const struct id *id, struct err *err)
 int fold_add(struct fold *f, struct names *names, const struct id *id, const struct evidence *e,
              struct err *err)
 {
-    if (add_id(f, id, err) != 0 || add_cells(f, e, err) != 0 || add_points(f, names, e, err) != 0)
+    if (add_id(f, id, err) != 0 || add_cells(f, names, e, err) != 0 || add_points(f, names, e, err) != 0)
         return -1;
     sums_add_evidence(&f->all, e);
     return 0;
@@ -268,8 +278,6 @@ int fold_merge(struct fold *f, const struct fold *from, struct err *err)
 
 void fold_release(struct fold *f)
 {
-    for (size_t i = 0; i < f->n_cells; i++)
-        free(f->cells[i].key);
     free(f->cells);
     free(f->points);
     free(f->evidence);

@@ -10,7 +10,7 @@
 
 #include "insight.h"
 
-/* Names of context features, each kept once. */
+/* Keys of cells and names of context features: few, and named by every fold; each kept once. */
 struct names {
     size_t n, cap;
     char **items; /* sorted */
@@ -29,7 +29,7 @@ struct fold_point {
 struct fold {
     struct insight_sums all;
     size_t n_cells, cap_cells;
-    struct insight_cell *cells; /* sorted by key */
+    struct insight_cell *cells; /* sorted by key; keys kept by struct names */
     size_t n_points, cap_points;
     struct fold_point *points; /* sorted by feature, value */
     size_t n_evidence, cap_evidence;

@@ -70,6 +70,13 @@ void kb_notice(struct kb *kb, const char *fmt, ...) __attribute__((format(printf
 
 /* Reads one evidence fact for a table; `ctx` is the store. */
 int load_evidence(void *ctx, const struct id *id, struct evidence *out, struct err *err);
+/*
+ * Folds one stored fact into the table, and into retrieval unless `r` is NULL. `scratch` is work space
+ * for several calls. After ERR_INVALID (damaged text) both are as before.
+ */
+int fold_fact(struct table *t, struct retrieve *r, struct buf *scratch, enum fact_kind kind,
+              const struct id *id, const struct fact_head *head, const char *text, size_t len,
+              struct err *err);
 /* Reads the newest number, and the wall time of its commit: later commits are not before it. */
 int load_last(struct kb *kb, struct err *err);
 /*

@@ -59,65 +59,86 @@ int load_last(struct kb *kb, struct err *err)
     return 0;
 }
 
+/* A view for as long as `scratch` is left alone. */
+static int view_evidence(struct buf *scratch, const char *text, size_t len, struct evidence *out,
+                         struct err *err)
+{
+    buf_clear(scratch);
+    if (buf_add(scratch, text, len, err) != 0)
+        return -1;
+    return evidence_view(scratch->data, len, out, err);
+}
+
+static int fold_evidence(struct table *t, struct retrieve *r, struct buf *scratch, const struct id *id,
+                  const struct fact_head *head, const char *text, size_t len, struct err *err)
+{
+    struct evidence e;
+    int rc;
+
+    if (view_evidence(scratch, text, len, &e, err) != 0)
+        return -1;
+    rc = table_add_evidence(t, id, &e, err);
+    if (rc == 0 && r)
+        rc = retrieve_add_evidence(r, id, &e, head->recorded_at_ns, err);
+    evidence_leave(&e);
+    return rc;
+}
+
+static int fold_retraction(struct table *t, struct retrieve *r, const struct fact_head *head,
+                    const char *text, size_t len, struct err *err)
+{
+    struct retraction retraction;
+    int rc;
+
+    if (retraction_read(text, len, &retraction, err) != 0)
+        return -1;
+    rc = table_add_retraction(t, &retraction, err);
+    if (rc == 0 && r)
+        rc = retrieve_add_retraction(r, &retraction.target, head->recorded_at_ns, err);
+    retraction_release(&retraction);
+    return rc;
+}
+
+static int fold_link(struct table *t, const char *text, size_t len, struct err *err)
+{
+    struct link link;
+
+    if (link_read(text, len, &link, err) != 0)
+        return -1;
+    return table_add_link(t, &link, err);
+}
+
+int fold_fact(struct table *t, struct retrieve *r, struct buf *scratch, enum fact_kind kind,
+              const struct id *id, const struct fact_head *head, const char *text, size_t len,
+              struct err *err)
+{
+    switch (kind) {
+    case FACT_CLAIM:
+        return table_add_claim(t, id, head, text, len, err);
+    case FACT_EVIDENCE:
+        return fold_evidence(t, r, scratch, id, head, text, len, err);
+    case FACT_RETRACTION:
+        return fold_retraction(t, r, head, text, len, err);
+    case FACT_LINK:
+        return fold_link(t, text, len, err);
+    case FACT_EVALUATION:
+    case FACT_COUNT:
+        break;
+    }
+    return 0;
+}
+
 /* One walk over the facts of a kind. */
 struct load {
     struct kb *kb;
     struct retrieve *retrieve; /* NULL: the table alone */
     struct table *table;
     enum fact_kind kind;
+    struct buf scratch;
     uint64_t count;
     struct err *err;
     int rc;
 };
-
-static int load_claim(struct load *l, const struct id *id, const struct fact_head *head,
-                      const char *text, size_t len)
-{
-    struct claim c;
-
-    if (claim_read(text, len, &c, l->err) != 0)
-        return -1;
-    return table_add_claim(l->table, id, head, &c, l->err);
-}
-
-static int load_one_evidence(struct load *l, const struct id *id, const struct fact_head *head,
-                             const char *text, size_t len)
-{
-    struct evidence e;
-    int rc;
-
-    if (evidence_read(text, len, &e, l->err) != 0)
-        return -1;
-    rc = table_add_evidence(l->table, id, &e, l->err);
-    if (rc == 0 && l->retrieve)
-        rc = retrieve_add_evidence(l->retrieve, id, &e, head->recorded_at_ns, l->err);
-    evidence_release(&e);
-    return rc;
-}
-
-static int load_retraction(struct load *l, const struct fact_head *head, const char *text,
-                           size_t len)
-{
-    struct retraction r;
-    int rc;
-
-    if (retraction_read(text, len, &r, l->err) != 0)
-        return -1;
-    rc = table_add_retraction(l->table, &r, l->err);
-    if (rc == 0 && l->retrieve)
-        rc = retrieve_add_retraction(l->retrieve, &r.target, head->recorded_at_ns, l->err);
-    retraction_release(&r);
-    return rc;
-}
-
-static int load_link(struct load *l, const char *text, size_t len)
-{
-    struct link link;
-
-    if (link_read(text, len, &link, l->err) != 0)
-        return -1;
-    return table_add_link(l->table, &link, l->err);
-}
 
 static int load_fact(struct load *l, const void *key, size_t key_len, const void *value,
                      size_t value_len)
@@ -130,20 +151,7 @@ static int load_fact(struct load *l, const void *key, size_t key_len, const void
     if (key_to_id(key, key_len, &id, l->err) != 0 ||
         fact_decode(value, value_len, &head, &text, &len, l->err) != 0)
         return -1;
-    switch (l->kind) {
-    case FACT_CLAIM:
-        return load_claim(l, &id, &head, text, len);
-    case FACT_EVIDENCE:
-        return load_one_evidence(l, &id, &head, text, len);
-    case FACT_RETRACTION:
-        return load_retraction(l, &head, text, len);
-    case FACT_LINK:
-        return load_link(l, text, len);
-    case FACT_EVALUATION:
-    case FACT_COUNT:
-        break;
-    }
-    return 0;
+    return fold_fact(l->table, l->retrieve, &l->scratch, l->kind, &id, &head, text, len, l->err);
 }
 
 /* A record that cannot be read costs itself alone: verify names it, a backup may still have it. */
@@ -168,11 +176,13 @@ static int load_kind(struct kb *kb, struct retrieve *r, struct table *t, enum fa
                      uint64_t *count, struct err *err)
 {
     struct load l = { .kb = kb, .retrieve = r, .table = t, .kind = kind, .err = err };
+    int rc;
 
-    if (store_each(kb->store, schema_fact_cf(kind), NULL, NULL, load_visit, &l, err) != 0)
-        return -1;
+    l.scratch.max = VALUE_MAX;
+    rc = store_each(kb->store, schema_fact_cf(kind), NULL, NULL, load_visit, &l, err);
+    buf_release(&l.scratch);
     *count = l.count;
-    return l.rc;
+    return rc == 0 ? l.rc : -1;
 }
 
 int load_table(struct kb *kb, struct retrieve *r, struct table *t, uint64_t counts[FACT_COUNT],

@@ -130,6 +130,12 @@ int claim_read(const char *text, size_t len, struct claim *out, struct err *err)
     return fields_read(claim_rows, "claim", text, len, out, err);
 }
 
+int claim_view(char *text, size_t len, struct claim *out, struct err *err)
+{
+    memset(out, 0, sizeof(*out));
+    return fields_view(claim_rows, "claim", text, len, out, err);
+}
+
 int claim_dup(const struct claim *c, struct claim *out, struct err *err)
 {
     memset(out, 0, sizeof(*out));
@@ -224,6 +230,17 @@ int evidence_read(const char *text, size_t len, struct evidence *out, struct err
 {
     memset(out, 0, sizeof(*out));
     return fields_read(evidence_rows, "evidence", text, len, out, err);
+}
+
+int evidence_view(char *text, size_t len, struct evidence *out, struct err *err)
+{
+    memset(out, 0, sizeof(*out));
+    return fields_view(evidence_rows, "evidence", text, len, out, err);
+}
+
+void evidence_leave(struct evidence *e)
+{
+    fields_leave(evidence_rows, e);
 }
 
 /* ---- Retractions ---- */

@@ -16,7 +16,7 @@ static void entry_free(void *value)
 {
     struct table_entry *e = value;
 
-    claim_release(&e->in.claim);
+    free(e->text);
     free(e->in.condition);
     fold_release(&e->own);
     if (e->merged)
@@ -42,7 +42,7 @@ void table_release(struct table *t)
 {
     idmap_release(&t->entries, entry_free);
     idmap_release(&t->withdrawn, free);
-    names_release(&t->features);
+    names_release(&t->names);
     free(t->by_ordinal);
     memset(t, 0, sizeof(*t));
 }
@@ -96,17 +96,23 @@ static int number(struct table *t, struct table_entry *e, struct err *err)
 }
 
 int table_add_claim(struct table *t, const struct id *id, const struct fact_head *head,
-                    struct claim *c, struct err *err)
+                    const char *text, size_t len, struct err *err)
 {
-    struct table_entry *e = entry_of(t, id, err);
+    CLEANUP(freep) char *copy = malloc(len + 1);
+    struct table_entry *e;
+    struct claim c;
 
-    if (e == NULL || number(t, e, err) != 0) {
-        claim_release(c);
+    if (copy == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for an insight");
+    memcpy(copy, text, len);
+    if (claim_view(copy, len, &c, err) != 0)
         return -1;
-    }
+    e = entry_of(t, id, err);
+    if (e == NULL || number(t, e, err) != 0)
+        return -1;
     assert(!e->present);
-    e->in.claim = *c;
-    memset(c, 0, sizeof(*c));
+    e->text = TAKE(copy);
+    e->in.claim = c;
     e->in.seq = head->seq;
     e->in.recorded_at_ns = head->recorded_at_ns;
     e->present = true;
@@ -122,7 +128,7 @@ int table_add_evidence(struct table *t, const struct id *id, const struct eviden
     if (idmap_get(&t->withdrawn, id))
         return 0;
     entry = entry_of(t, &e->claim, err);
-    if (entry == NULL || fold_add(&entry->own, &t->features, id, e, err) != 0)
+    if (entry == NULL || fold_add(&entry->own, &t->names, id, e, err) != 0)
         return -1;
     mark(t, entry);
     return 0;
@@ -151,7 +157,7 @@ static int refold(struct table *t, struct table_entry *e, const struct id *witho
         rc = t->fetch(t->fetch_ctx, &old.evidence[i], &ev, err);
         if (rc != 0)
             break;
-        rc = fold_add(&e->own, &t->features, &old.evidence[i], &ev, err);
+        rc = fold_add(&e->own, &t->names, &old.evidence[i], &ev, err);
         evidence_release(&ev);
     }
     fold_release(&old);

@@ -3,7 +3,7 @@
  * The table of insights: the fold of all claims, evidence, retractions and links, in memory. Facts
  * may come in any order, each once; evidence, retractions and links for a claim that is not there
  * wait for it. What callers see of an insight changes in table_settle only. Thread: the owner's
- * lock. After a failure the table must be thrown away and folded anew.
+ * lock. After ERR_NOMEM the table must be thrown away and folded anew.
  *
  * 1. An entry exists for each claim id that any fact names; `present` when the claim itself came.
  * 2. `own` is the fold of the entry's evidence less the withdrawn.
@@ -22,6 +22,7 @@
 
 struct table_entry {
     struct insight in; /* arrays borrowed from `own` or `merged`; first: the id is the map's key */
+    char *text; /* owned; the claim's texts point into it */
     bool present, retracted, dirty;
     struct fold own;
     struct fold *merged; /* owned; of the representative of a set of several */
@@ -34,7 +35,7 @@ typedef int table_fetch(void *ctx, const struct id *id, struct evidence *out, st
 struct table {
     struct idmap entries;
     struct idmap withdrawn; /* of evidence, struct id alone */
-    struct names features;
+    struct names names;
     size_t n, cap; /* insights, by ordinal */
     struct table_entry **by_ordinal;
     struct table_entry *dirty;
@@ -45,9 +46,9 @@ struct table {
 int table_init(struct table *t, table_fetch *fetch, void *ctx, struct err *err);
 void table_release(struct table *t);
 
-/* Takes the claim over, also on failure. */
+/* `text` is the claim as stored. ERR_INVALID when it cannot be read; the table is as before then. */
 int table_add_claim(struct table *t, const struct id *id, const struct fact_head *head,
-                    struct claim *c, struct err *err);
+                    const char *text, size_t len, struct err *err);
 int table_add_evidence(struct table *t, const struct id *id, const struct evidence *e,
                        struct err *err);
 int table_add_retraction(struct table *t, const struct retraction *r, struct err *err);

@@ -214,7 +214,7 @@ static const struct vocab_entry entries[] = {
       "Apply a scale once per block rather than per element.",
       { "algebra", "quantization", "instruction-count" },
       { "hoist scale", "scale factoring", "factor out scale", "scale per block",
-        "defer scaling" } },
+        "scale once per block" } },
     { "shared-memory-staging",
       "Stage reused data in shared memory or local scratch.",
       { "shared-memory", "reuse" },

@@ -143,7 +143,8 @@ static void rebuild(struct engine *e, struct model *m, bool fit)
     CLEANUP(freep) float *x = xmalloc((e->n_active * d + 1) * sizeof(*x));
     CLEANUP(freep) double *y = xmalloc((e->n_active + 1) * sizeof(*y));
     CLEANUP(freep) double *mean = xmalloc((e->n_active * h + 1) * sizeof(*mean));
-    /* From the prior's centre every time: what the last fit found is a local optimum of less data. */
+    /* From the prior's centre every time: what the last fit found is a local optimum of less data.
+     */
     struct gp_hyper hyper = fit ? m->prior.centre : m->gp.hyper;
 
     m->imputed = imputed_now(e, m);

@@ -9,7 +9,8 @@ find_library(LAPACKE_LIBRARY lapacke REQUIRED)
 
 set(KS_NUMERIC_DIR ${CMAKE_CURRENT_LIST_DIR})
 add_library(search_numeric STATIC
-  ${KS_NUMERIC_DIR}/space.c ${KS_NUMERIC_DIR}/space_expr.c ${KS_NUMERIC_DIR}/space_rows.c
+  ${KS_NUMERIC_DIR}/space.c ${KS_NUMERIC_DIR}/space_parse.c ${KS_NUMERIC_DIR}/space_value.c
+  ${KS_NUMERIC_DIR}/space_constraint.c ${KS_NUMERIC_DIR}/space_expr.c ${KS_NUMERIC_DIR}/space_rows.c
   ${KS_NUMERIC_DIR}/space_walk.c ${KS_NUMERIC_DIR}/rowset.c ${KS_NUMERIC_DIR}/vecmath.c
   ${KS_NUMERIC_DIR}/linalg.c ${KS_NUMERIC_DIR}/gp.c ${KS_NUMERIC_DIR}/gp_fit.c ${KS_NUMERIC_DIR}/forest.c
   ${KS_NUMERIC_DIR}/transfer.c ${KS_NUMERIC_DIR}/engine.c ${KS_NUMERIC_DIR}/engine_pool.c

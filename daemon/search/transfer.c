@@ -282,9 +282,9 @@ static void play_make(const struct source *sources, size_t n_sources, size_t sel
     for (size_t i = 0; i < out->n; i++) {
         for (size_t c = 0; c < d; c++)
             out->x[i * d + c] = cols[c * n + draw[i]];
-        /* Bent like the scores: else the slow records, which nobody is after, set the amplitudes. */
-        out->resid[i] =
-            (double)bend(s->y[pool[draw[i]]] - s->best) - (double)mean[draw[i]];
+        /* Bent like the scores: else the slow records, which nobody is after, set the amplitudes.
+         */
+        out->resid[i] = (double)bend(s->y[pool[draw[i]]] - s->best) - (double)mean[draw[i]];
     }
 }
 

@@ -271,10 +271,22 @@ static int run_compiler(const struct job *job, const struct compile_args *a, con
     return rc;
 }
 
+/* The first line that speaks of an error, else the beginning. */
+static const char *first_error(const struct buf *log, char *out, size_t size)
+{
+    const char *text = buf_str(log), *at = strstr(text, "error:");
+
+    if (at == NULL)
+        return str_visible(text, log->len, out, size);
+    while (at > text && at[-1] != '\n')
+        at--;
+    return str_visible(at, strcspn(at, "\n"), out, size);
+}
+
 static int judge_build(const struct job *job, const struct watch *w, int status, struct build *b,
                        struct fail *f)
 {
-    char log[200];
+    char log[240];
 
     if (b->object.len == 0 || b->object.data[0] != STARTED) {
         fail_set(f, FAIL_INFRASTRUCTURE, "the sandbox could not be started: %s",
@@ -290,7 +302,7 @@ static int judge_build(const struct job *job, const struct watch *w, int status,
         return fail_set(f, FAIL_INFRASTRUCTURE, "there is no C compiler 'cc' on this machine");
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || b->object.len == 0)
         return fail_set(f, FAIL_BUILD_FAILED, "the compiler rejected the source: %s",
-                        str_visible(buf_str(&b->log), b->log.len, log, sizeof(log)));
+                        first_error(&b->log, log, sizeof(log)));
     return 0;
 }
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The numeric engine on recorded tuning tables: evaluations until a configuration within 5 % (and 10 %) of the
- * target's optimum has been evaluated, for random search, the cold engine, and the warm engine with the other
- * devices' full tables or their 200-evaluation histories. One folder per kernel, one T4 file (gzip) per device:
+ * The numeric engine on recorded tuning tables: evaluations until a configuration within 5 % (and
+ * 10 %) of the target's optimum has been evaluated, for random search, the cold engine, and the
+ * warm engine with the other devices' full tables or their 200-evaluation histories. One folder per
+ * kernel, one T4 file (gzip) per device:
  *
  *   engine_bench --hub DIR [--seeds 5] [--cap 1500] [--methods random,cold,warm,history] [--noise]
  *   engine_bench --cost            time per step on a synthetic space of 10 parameters
  *
- * --noise measures one random sample of a configuration instead of its mean. docs/engine.md has the figures.
+ * --noise measures one random sample of a configuration instead of its mean. docs/engine.md has the
+ * figures.
  */
 #include <dirent.h>
 #include <math.h>
@@ -31,7 +33,7 @@ static const char *const method_names[METHOD_COUNT] = { "random", "cold", "warm"
 struct table_file {
     char name[64];
     size_t n;
-    double *y; /* [n] log time in the kernel's row order; NaN: failed, INFINITY: absent */
+    double *y;      /* [n] log time in the kernel's row order; NaN: failed, INFINITY: absent */
     float *samples; /* [n][SAMPLES_MAX] log times */
     uint8_t *n_samples;
     double best;
@@ -373,9 +375,10 @@ static void run_method(const struct kernel *kernels, size_t n_kernels, enum meth
             v[1] = median(to5, o->seeds);
             v[2] = mean(to10, o->seeds);
             v[3] = median(to10, o->seeds);
-            printf("%-8s %-14s %-6s  5%%: mean %7.1f median %6.1f   10%%: mean %7.1f median %6.1f\n",
-                   method_names[m], kernels[i].name, kernels[i].devices[d].name, v[0], v[1], v[2],
-                   v[3]);
+            printf(
+                "%-8s %-14s %-6s  5%%: mean %7.1f median %6.1f   10%%: mean %7.1f median %6.1f\n",
+                method_names[m], kernels[i].name, kernels[i].devices[d].name, v[0], v[1], v[2],
+                v[3]);
             fflush(stdout);
             for (int c = 0; c < 4; c++)
                 g[c] += log(v[c]);

@@ -23,40 +23,48 @@
 
 enum { EVIDENCE_PER_INSIGHT = 3, TEXT_SIZE = 400 };
 
-static const char *const families[] = { "gqa_paged_decode", "mla_paged_decode", "mla_paged_prefill",
-                                        "moe_fp8_block_scale", "trimul", "vector_add",
-                                        "rmsnorm_rope", "layout_convert" };
+static const char *const families[] = {
+    "gqa_paged_decode", "mla_paged_decode", "mla_paged_prefill", "moe_fp8_block_scale",
+    "trimul",           "vector_add",       "rmsnorm_rope",      "layout_convert"
+};
 static const char *const objects[] = {
-    "key cache", "value cache", "score matrix", "expert weights", "activation rows", "page table",
-    "partial sums", "softmax statistics", "latent projection", "gate values", "output tile",
-    "query heads", "token indices", "scale blocks", "triangular edges", "rotary factors",
-    "routing logits", "shared expert", "row maxima", "head dimension", "prefix blocks",
-    "ragged tail", "normalised input", "accumulator fragments"
+    "key cache",         "value cache",   "score matrix",     "expert weights",
+    "activation rows",   "page table",    "partial sums",     "softmax statistics",
+    "latent projection", "gate values",   "output tile",      "query heads",
+    "token indices",     "scale blocks",  "triangular edges", "rotary factors",
+    "routing logits",    "shared expert", "row maxima",       "head dimension",
+    "prefix blocks",     "ragged tail",   "normalised input", "accumulator fragments"
 };
-static const char *const places[] = { "registers", "shared memory", "the L2 cache", "the L1 cache",
-                                      "vector lanes", "one warp", "two warps", "a thread block",
-                                      "a cluster", "local scratch", "the stack", "a ring buffer" };
-static const char *const reasons[] = {
-    "because loads dominate the run time", "since arithmetic units sit idle",
-    "which hides the latency of dependent loads", "so that each byte is read once",
-    "because address translation misses are frequent", "which removes a pass over the data",
-    "so that lanes diverge less", "because the reduction serialises",
-    "which keeps the pipeline full", "since the working set exceeds the cache",
-    "because synchronisation costs more than the work", "which balances ragged sequences"
-};
-static const char *const conditions[] = {
-    "batches below", "sequences longer than", "heads fewer than", "experts more than",
-    "tokens per expert under", "pages of", "rows of at least", "dimensions above"
-};
-static const char *const verbs[] = { "keep", "stage", "split", "reorder", "load", "merge", "pad",
-                                     "share", "precompute", "stream", "gather", "reduce" };
+static const char *const places[] = { "registers",     "shared memory",  "the L2 cache",
+                                      "the L1 cache",  "vector lanes",   "one warp",
+                                      "two warps",     "a thread block", "a cluster",
+                                      "local scratch", "the stack",      "a ring buffer" };
+static const char *const reasons[] = { "because loads dominate the run time",
+                                       "since arithmetic units sit idle",
+                                       "which hides the latency of dependent loads",
+                                       "so that each byte is read once",
+                                       "because address translation misses are frequent",
+                                       "which removes a pass over the data",
+                                       "so that lanes diverge less",
+                                       "because the reduction serialises",
+                                       "which keeps the pipeline full",
+                                       "since the working set exceeds the cache",
+                                       "because synchronisation costs more than the work",
+                                       "which balances ragged sequences" };
+static const char *const conditions[] = { "batches below",           "sequences longer than",
+                                          "heads fewer than",        "experts more than",
+                                          "tokens per expert under", "pages of",
+                                          "rows of at least",        "dimensions above" };
+static const char *const verbs[] = { "keep", "stage", "split",      "reorder", "load",   "merge",
+                                     "pad",  "share", "precompute", "stream",  "gather", "reduce" };
 static const char *const dtypes[] = { "bf16", "f32", "fp8", "f16" };
 static const char *const bottlenecks[] = { "memory", "compute", "latency", "" };
-static const char *const requirements[] = { "", "", "", "avx2,fma", "avx512f", "tensor_cores",
+static const char *const requirements[] = { "",           "",        "",
+                                            "avx2,fma",   "avx512f", "tensor_cores",
                                             "cluster,tma" };
 static const char *const devices[] = { "cpu", "cpu-big", "h200", "b200", "a100", "laptop" };
-static const char *const classes[] = { "cpu-avx2", "cpu-avx512", "sm_90", "sm_100", "sm_80",
-                                       "cpu-avx2" };
+static const char *const classes[] = { "cpu-avx2", "cpu-avx512", "sm_90",
+                                       "sm_100",   "sm_80",      "cpu-avx2" };
 
 #define PICK(rng, array) ((array)[rng_below(rng, ARRAY_LEN(array))])
 
@@ -95,10 +103,9 @@ static void make_insight(struct rng *r, uint32_t i, struct insight *in)
     random_id(r, &in->id);
     in->claim = (struct claim){
         .technique = xstrdup(t->name),
-        .statement =
-            str_printf("%s the %s in %s for %s %llu, variant %u: %s", PICK(r, verbs),
-                       PICK(r, objects), PICK(r, places), PICK(r, conditions),
-                       (unsigned long long)(value + rng_below(r, 64)), i, t->summary),
+        .statement = str_printf("%s the %s in %s for %s %llu, variant %u: %s", PICK(r, verbs),
+                                PICK(r, objects), PICK(r, places), PICK(r, conditions),
+                                (unsigned long long)(value + rng_below(r, 64)), i, t->summary),
         .mechanism = str_printf("The %s stay in %s %s.", PICK(r, objects), PICK(r, places),
                                 PICK(r, reasons)),
         .family = xstrdup(rng_below(r, 10) == 0 ? "" : PICK(r, families)),
@@ -152,7 +159,8 @@ struct question {
     struct kb_query q;
 };
 
-/* Five to twelve words: a technique by one of its names, an object, a condition, in an asker's order. */
+/* Five to twelve words: a technique by one of its names, an object, a condition, in an asker's
+ * order. */
 static void make_question(struct rng *r, struct question *out)
 {
     const struct vocab_entry *t = vocab_at(rng_below(r, vocab_count()));
@@ -409,10 +417,9 @@ static void print_notice(void *ctx, const char *sentence)
 
 static struct retrieve *open_base(struct base *b, const char *dir, bool fresh, struct rng *rng)
 {
-    struct retrieve_options o = { .dir = dir,
-                                  .insight = insight_at,
-                                  .insight_ctx = b,
-                                  .notice = fresh ? NULL : print_notice };
+    struct retrieve_options o = {
+        .dir = dir, .insight = insight_at, .insight_ctx = b, .notice = fresh ? NULL : print_notice
+    };
     struct retrieve *r;
     struct err err;
 

@@ -234,7 +234,7 @@ static void a_good_job_gives_a_complete_record_and_fills_the_cache(void **state)
 
     job.extra = ", \"device\": { \"read_gbs\": 20, \"fma_gflops\": 100 }";
     job.pairs_max = "40";
-    for (int turn = 0; turn < 4; turn++) {
+    for (int turn = 0; turn < 7; turn++) {
         evaltest_job(&env, "good", &job);
         evaltest_run(dir, &r);
         if (strcmp(evaltest_status(&r), "unstable") != 0)
@@ -300,7 +300,7 @@ static void check_passes_the_small_pack(void **state)
     struct evaltest_result r;
 
     (void)state;
-    for (int turn = 0; turn < 4; turn++) {
+    for (int turn = 0; turn < 7; turn++) {
         evaltest_exec(argv, &r);
         if (strstr(r.err, "unstable") == NULL)
             break;

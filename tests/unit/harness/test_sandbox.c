@@ -38,9 +38,9 @@ static void run_tagged(const char *fixture, const char *name, int value, const c
     struct evaltest_job job = { .candidate = fixture, .defines = defines };
     struct evaltest_result r;
 
-    for (int turn = 0; turn < 3; turn++) {
+    for (int turn = 0; turn < 7; turn++) {
         evaltest_run(evaltest_job(&env, fixture, &job), &r);
-        if (strcmp(evaltest_status(&r), "unstable") != 0 || turn == 2)
+        if (strcmp(evaltest_status(&r), "unstable") != 0 || turn == 6)
             break;
         evaltest_release(&r);
     }

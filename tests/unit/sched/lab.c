@@ -20,13 +20,17 @@ static const char space_text[] =
     "\"values\":[\"rows\",\"columns\"],\"default\":\"rows\",\"technique\":\"accumulator-layout\","
     "\"help\":\"layout of accumulators\"},"
     "{\"name\":\"TILE\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
-    "\"values\":[4,8,16,32,64,128],\"default\":4,\"technique\":\"tiling\",\"help\":\"keys per tile\"},"
+    "\"values\":[4,8,16,32,64,128],\"default\":4,\"technique\":\"tiling\",\"help\":\"keys per "
+    "tile\"},"
     "{\"name\":\"UNROLL\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
-    "\"values\":[1,2,4,8],\"default\":1,\"technique\":\"loop-unrolling\",\"help\":\"unrolled keys\"},"
+    "\"values\":[1,2,4,8],\"default\":1,\"technique\":\"loop-unrolling\",\"help\":\"unrolled "
+    "keys\"},"
     "{\"name\":\"PREFETCH\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
-    "\"values\":[0,1,2,4,8],\"default\":0,\"technique\":\"software-prefetch\",\"help\":\"pages ahead\"},"
+    "\"values\":[0,1,2,4,8],\"default\":0,\"technique\":\"software-prefetch\",\"help\":\"pages "
+    "ahead\"},"
     "{\"name\":\"GROUP\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\","
-    "\"values\":[1,2,4,8],\"default\":1,\"technique\":\"head-grouping\",\"help\":\"heads per pass\"}],"
+    "\"values\":[1,2,4,8],\"default\":1,\"technique\":\"head-grouping\",\"help\":\"heads per "
+    "pass\"}],"
     "\"constraints\":[\"TILE % UNROLL == 0\"]}";
 
 json_t *lab_space(void)
@@ -78,16 +82,28 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
     json_t *program = json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", "c", "settings", "-O3",
                                 "source", "int ks_kernel;", "family", "lab", "space", space);
     struct search_scope scope = {
-        .family = "lab", .shape = (char *)run->shape, .dtype = "f32", .language = "c",
-        .bottleneck = "memory", .device_class = "cpu-avx2", .toolchain = "gcc 12.2.0",
+        .family = "lab",
+        .shape = (char *)run->shape,
+        .dtype = "f32",
+        .language = "c",
+        .bottleneck = "memory",
+        .device_class = "cpu-avx2",
+        .toolchain = "gcc 12.2.0",
         .features = json_pack("{s:i}", "cores", 2),
-        .relatives = json_pack("[{s:s,s:f},{s:s,s:f}]", "task", run->task, "similarity", 1.0, "task",
-                               strcmp(run->task, "lab_a") == 0 ? "lab_b" : "lab_a", "similarity", 0.4),
+        .relatives =
+            json_pack("[{s:s,s:f},{s:s,s:f}]", "task", run->task, "similarity", 1.0, "task",
+                      strcmp(run->task, "lab_a") == 0 ? "lab_b" : "lab_a", "similarity", 0.4),
     };
-    struct search_spec spec = { .task = (char *)run->task, .device = "cpu", .set = "cpu",
-                                .proposer = "builtin", .strategy = "world-model",
-                                .policy = SELECT_UTILITY, .cold = run->cold, .seed = run->seed,
-                                .budget_evals = run->evals, .window = 1 };
+    struct search_spec spec = { .task = (char *)run->task,
+                                .device = "cpu",
+                                .set = "cpu",
+                                .proposer = "builtin",
+                                .strategy = "world-model",
+                                .policy = SELECT_UTILITY,
+                                .cold = run->cold,
+                                .seed = run->seed,
+                                .budget_evals = run->evals,
+                                .window = 1 };
     struct kb_batch *b = kb_batch_new(lab->kb);
     struct search *s;
     struct err err;
@@ -108,7 +124,8 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
     return s;
 }
 
-/* Commits a step, or crashes in place of it or after it: the search is then what the base has of it. */
+/* Commits a step, or crashes in place of it or after it: the search is then what the base has of
+ * it. */
 static bool write_step(struct lab *lab, struct journal *j, struct search **s)
 {
     char id[SEARCH_ID_MAX];
@@ -132,8 +149,12 @@ static struct eval_result measure(struct lab *lab, const struct search *s, const
     double worth = lab->worth(lab, s->space, a);
     struct eval_result r = { .status = isnan(worth) ? EVAL_BUILD_FAILED : EVAL_OK,
                              .message = isnan(worth) ? "it does not build: /usr/x.c" : "",
-                             .definition = s->spec.task, .set = s->spec.set, .objective = exp(worth),
-                             .log_sd = 0.01, .roofline = NAN, .timing_ms = 100 };
+                             .definition = s->spec.task,
+                             .set = s->spec.set,
+                             .objective = exp(worth),
+                             .log_sd = 0.01,
+                             .roofline = NAN,
+                             .timing_ms = 100 };
 
     if (lab->infrastructure_fails) {
         r.status = EVAL_INFRASTRUCTURE;

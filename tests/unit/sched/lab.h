@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A laboratory for searches: a knowledge base in a temporary folder, a small space whose best is known, and an evaluator
- * that is a function. Searches run step by step as the daemon takes them, without loop, threads or compilers, so a
- * test can stop one after any durable write and go on from what is stored.
+ * A laboratory for searches: a knowledge base in a temporary folder, a small space whose best is
+ * known, and an evaluator that is a function. Searches run step by step as the daemon takes them,
+ * without loop, threads or compilers, so a test can stop one after any durable write and go on from
+ * what is stored.
  */
 #ifndef KS_TEST_LAB_H
 #define KS_TEST_LAB_H
@@ -16,11 +17,11 @@ struct lab {
     struct kb *kb;
     /* What an assignment is worth: log of the objective, NaN for a failure. */
     double (*worth)(const struct lab *lab, const struct space *space, const uint16_t *a);
-    double shift;       /* for `worth`: how far another shape's best lies */
+    double shift;              /* for `worth`: how far another shape's best lies */
     bool infrastructure_fails; /* every evaluation is lost */
-    size_t commits;     /* durable writes so far */
-    size_t crash_at;    /* after this many writes the search is dropped and loaded again; 0: never */
-    bool crash_before;  /* the write itself is lost: the batch is dropped instead of committed */
+    size_t commits;            /* durable writes so far */
+    size_t crash_at;   /* after this many writes the search is dropped and loaded again; 0: never */
+    bool crash_before; /* the write itself is lost: the batch is dropped instead of committed */
 };
 
 /* A space of 6 parameters, two of them structural, 2880 valid assignments. Owned. */
@@ -39,7 +40,8 @@ struct lab_run {
 };
 /* Runs a search to its end; the caller frees it. */
 struct search *lab_search(struct lab *lab, const struct lab_run *run);
-/* Evaluations until an objective within `share` (0.05) of `best_log` was measured; evals + 1 when never. */
+/* Evaluations until an objective within `share` (0.05) of `best_log` was measured; evals + 1 when
+ * never. */
 uint64_t lab_evals_to(const struct search *s, double best_log, double share);
 /* Everything that must not depend on where a search was interrupted, as canonical text. Owned. */
 char *lab_final_state(const struct search *s);

@@ -121,8 +121,8 @@ static void search_killed_before_any_write_ends_in_the_same_state(void **state)
 }
 
 /*
- * Warm from a neighbouring shape against cold, paired by seed: fewer evaluations to within 5 % of the best, and the
- * cold one reads nothing from memory.
+ * Warm from a neighbouring shape against cold, paired by seed: fewer evaluations to within 5 % of
+ * the best, and the cold one reads nothing from memory.
  */
 static void warm_search_needs_fewer_evaluations_than_cold(void **state)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The numeric engine on synthetic spaces: replayed observations give the same proposals, nothing is proposed
- * twice, failures are survived, a cold search beats random by far, a good source beats cold, a shuffled source
- * loses its share. Also the parts: vector loops, Gaussian process, forest.
+ * The numeric engine on synthetic spaces: replayed observations give the same proposals, nothing is
+ * proposed twice, failures are survived, a cold search beats random by far, a good source beats
+ * cold, a shuffled source loses its share. Also the parts: vector loops, Gaussian process, forest.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -50,7 +50,8 @@ static struct space *make_space(const char *text)
     return s;
 }
 
-/* Log time: a bowl whose bottom moves with `shift`, rough in D and E. Its least value is known by enumeration. */
+/* Log time: a bowl whose bottom moves with `shift`, rough in D and E. Its least value is known by
+ * enumeration. */
 static double bowl(const struct space *s, const uint16_t *a, double shift)
 {
     static const double rough[3] = { 0.0, 0.35, -0.1 };
@@ -269,7 +270,8 @@ struct step {
     enum engine_arm arm;
 };
 
-/* Runs n steps, recording them; then a new engine fed with any prefix must propose what came next. */
+/* Runs n steps, recording them; then a new engine fed with any prefix must propose what came next.
+ */
 static void replays_alike(const struct space *s, struct engine *(*make)(const struct space *),
                           size_t n)
 {
@@ -327,9 +329,9 @@ static struct engine *make_pooled(const struct space *s)
     struct err err;
 
     assert_int_equal(engine_new(s, &o, &e, &err), 0);
-    assert_int_equal(engine_add_source(e, "near", 1.0, 150, near.rows + 900 * space_n(s),
-                                       near.y + 900, &err),
-                     0);
+    assert_int_equal(
+        engine_add_source(e, "near", 1.0, 150, near.rows + 900 * space_n(s), near.y + 900, &err),
+        0);
     truth_release(&near);
     return e;
 }
@@ -418,7 +420,8 @@ static void failures_are_predicted_slow(void **state)
 {
     struct space *s = make_space(small_space);
     struct engine *e = make_engine(s, 5, true);
-    uint16_t bad[SPACE_PARAMS_MAX] = { 7, 2, 2, 0, 0, 2 }, good[SPACE_PARAMS_MAX] = { 5, 2, 2, 2, 1, 1 };
+    uint16_t bad[SPACE_PARAMS_MAX] = { 7, 2, 2, 0, 0, 2 },
+             good[SPACE_PARAMS_MAX] = { 5, 2, 2, 2, 1, 1 };
     double mean_bad, mean_good, sd;
     struct engine_proposal p;
     struct err err;

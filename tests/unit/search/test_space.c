@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Spaces: strict parsing, expressions, round trips, sampling and enumeration through constraints. */
+/* Spaces: strict parsing, expressions, round trips, sampling and enumeration through constraints.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,11 +16,14 @@
 
 static const char kernel_space[] =
     "{\"parameters\":["
-    "{\"name\":\"TILE\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\",\"values\":[8,16,32,64,128],"
+    "{\"name\":\"TILE\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\",\"values\":[8,"
+    "16,32,64,128],"
     "\"default\":16,\"technique\":\"tiling\",\"help\":\"keys per tile\"},"
-    "{\"name\":\"UNROLL\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\",\"values\":[1,2,3,4,8],"
+    "{\"name\":\"UNROLL\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":\"numeric\",\"values\":[1,"
+    "2,3,4,8],"
     "\"default\":1},"
-    "{\"name\":\"SCALE\",\"type\":\"real\",\"kind\":\"ordinal\",\"role\":\"numeric\",\"values\":[0.5,1.0,2.25],"
+    "{\"name\":\"SCALE\",\"type\":\"real\",\"kind\":\"ordinal\",\"role\":\"numeric\",\"values\":[0."
+    "5,1.0,2.25],"
     "\"default\":1.0},"
     "{\"name\":\"PACK\",\"type\":\"bool\",\"kind\":\"categorical\",\"role\":\"structural\","
     "\"values\":[false,true],\"default\":false},"
@@ -108,7 +112,8 @@ static void bad_documents_are_refused_with_a_sentence(void **state)
     refuse(ONE("[1,2]", "1", ",{\"name\":\"B C\"}]}"), "cannot be a parameter's name");
     refuse(ONE("[1,2]", "1", ",{\"name\":\"KS_X\"}]}"), "cannot be a parameter's name");
     refuse(ONE("[1,2]", "1", ",{\"name\":\"B\",\"type\":\"float\"}]}"), "one of int, real, bool");
-    refuse(ONE("[1,2]", "1", ",{\"name\":\"B\",\"type\":\"int\",\"kind\":\"ordinal\"}]}"), "'role'");
+    refuse(ONE("[1,2]", "1", ",{\"name\":\"B\",\"type\":\"int\",\"kind\":\"ordinal\"}]}"),
+           "'role'");
     refuse(ONE("[1,2]", "1", ",{\"name\":\"B\",\"typ\":\"int\"}]}"), "unknown key 'typ'");
 }
 
@@ -193,11 +198,36 @@ static void division_by_zero_makes_a_constraint_false(void **state)
 static void bad_expressions_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "",           "x",         "x +",       "x == ",       "(x == 1",     "x == 1)",
-        "x = 1",      "x == 1 1",  "y == 1",    "x == 'on'",   "t == 'what'", "t < 'on'",
-        "t == u",     "'on' == t + 1", "b + 1 == 2", "x && b",  "r % 2 == 0",  "x / 2 % 2 == 0",
-        "!x",         "-b",        "'on' == 'on'", "t == 'on", "1e999 == x",  "1x == x",
-        "x == 1 ? b : b", "b < true", "99999999999999999999 == x", "x == 1;", "x ** 2 == 1", "\x01",
+        "",
+        "x",
+        "x +",
+        "x == ",
+        "(x == 1",
+        "x == 1)",
+        "x = 1",
+        "x == 1 1",
+        "y == 1",
+        "x == 'on'",
+        "t == 'what'",
+        "t < 'on'",
+        "t == u",
+        "'on' == t + 1",
+        "b + 1 == 2",
+        "x && b",
+        "r % 2 == 0",
+        "x / 2 % 2 == 0",
+        "!x",
+        "-b",
+        "'on' == 'on'",
+        "t == 'on",
+        "1e999 == x",
+        "1x == x",
+        "x == 1 ? b : b",
+        "b < true",
+        "99999999999999999999 == x",
+        "x == 1;",
+        "x ** 2 == 1",
+        "\x01",
     };
 
     (void)state;
@@ -301,9 +331,10 @@ static void refuse_assignment(const struct space *s, const char *text, const cha
 
 static void bad_assignments_name_parameter_value_and_what_is_allowed(void **state)
 {
-    struct space *s = parse(ONE("[1,2]", "1",
-                                ",{\"name\":\"B\",\"type\":\"bool\",\"kind\":\"categorical\","
-                                "\"role\":\"numeric\",\"values\":[false,true],\"default\":true}]}"));
+    struct space *s =
+        parse(ONE("[1,2]", "1",
+                  ",{\"name\":\"B\",\"type\":\"bool\",\"kind\":\"categorical\","
+                  "\"role\":\"numeric\",\"values\":[false,true],\"default\":true}]}"));
 
     (void)state;
     refuse_assignment(s, "{\"A\":1}", "'B' has no value (bool: false, true)");
@@ -422,10 +453,11 @@ static void sampling_works_where_rejection_is_hopeless(void **state)
 
     (void)state;
     for (int p = 0; p < 12; p++)
-        len += (size_t)snprintf(text + len, sizeof(text) - len,
-                                "%s{\"name\":\"P%d\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":"
-                                "\"numeric\",\"values\":[0,1,2,3,4,5,6,7,8,9],\"default\":0}",
-                                p ? "," : "", p);
+        len +=
+            (size_t)snprintf(text + len, sizeof(text) - len,
+                             "%s{\"name\":\"P%d\",\"type\":\"int\",\"kind\":\"ordinal\",\"role\":"
+                             "\"numeric\",\"values\":[0,1,2,3,4,5,6,7,8,9],\"default\":0}",
+                             p ? "," : "", p);
     len += (size_t)snprintf(text + len, sizeof(text) - len, "],\"constraints\":[");
     for (int p = 0; p < 11; p++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, "%s\"P%d == P%d\"", p ? "," : "", p,
@@ -525,9 +557,14 @@ static void rows_make_a_space_of_exactly_those_rows(void **state)
 
 static void bad_row_lists_are_refused(void **state)
 {
-    static const char *const bad[] = { "[]", "[{}]", "[{\"a\":1},{\"a\":1}]", "[{\"a\":1},{\"b\":1}]",
-                                       "[{\"a\":1},{\"a\":\"x\"}]", "[{\"a\":1},{\"a\":1,\"b\":2}]",
-                                       "[{\"a\":[]}]", "[{\"a b\":1}]" };
+    static const char *const bad[] = { "[]",
+                                       "[{}]",
+                                       "[{\"a\":1},{\"a\":1}]",
+                                       "[{\"a\":1},{\"b\":1}]",
+                                       "[{\"a\":1},{\"a\":\"x\"}]",
+                                       "[{\"a\":1},{\"a\":1,\"b\":2}]",
+                                       "[{\"a\":[]}]",
+                                       "[{\"a b\":1}]" };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
