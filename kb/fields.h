@@ -63,7 +63,8 @@ int fields_write(const struct field *rows, const char *what, const void *record,
  */
 int fields_read(const struct field *rows, const char *what, const char *text, size_t len,
                 void *record, struct err *err);
-/* The same in place: `text` is changed, and the record's texts point into it. Ended by fields_leave. */
+/* The same in place: `text`, with a NUL after its `len` bytes, is changed, and the record's texts point
+ * into it. Ended by fields_leave. */
 int fields_view(const struct field *rows, const char *what, char *text, size_t len, void *record,
                 struct err *err);
 /* Frees what a view owns, its JSON; sets that and texts to NULL. */

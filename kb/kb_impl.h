@@ -36,7 +36,7 @@ struct kb {
     struct table table;
     struct retrieve *retrieve;
     uint32_t n_retrievable;     /* ordinals that retrieval was given */
-    bool snapshot_due;          /* retrieval differs from its snapshot */
+    _Atomic bool snapshot_due;  /* retrieval differs from its snapshot */
     uint64_t facts[FACT_COUNT]; /* stored */
     _Atomic uint64_t last_seq;
     _Atomic bool stale;

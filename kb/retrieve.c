@@ -401,11 +401,11 @@ static void closefp(FILE **f)
         fclose(*f);
 }
 
-static int write_body(const struct retrieve *r, uint64_t seq, FILE *f, struct err *err)
+static int write_body(const struct retrieve *r, uint64_t seq, const char *model, FILE *f,
+                      struct err *err)
 {
     struct snapshot_head head = { .schema = SNAPSHOT_SCHEMA,
                                   .dim = EMBED_DIM,
-                                  .model = EMBED_MODEL,
                                   .seq = seq,
                                   .count = r->n_docs,
                                   .id_sum = id_sum(r, r->n_docs),
@@ -414,6 +414,7 @@ static int write_body(const struct retrieve *r, uint64_t seq, FILE *f, struct er
     long len;
 
     memcpy(head.magic, snapshot_magic, sizeof(head.magic));
+    str_copy(head.model, sizeof(head.model), model);
     if (fwrite(&head, sizeof(head), 1, f) != 1)
         return err_set(err, ERR_IO, "cannot write the vector snapshot: %m");
     if (lexical_write(r->lexical, f, err) != 0 || vindex_write(r->vectors, f, err) != 0)
@@ -438,6 +439,11 @@ static int sync_dir(const char *dir, struct err *err)
 
 int retrieve_snapshot(const struct retrieve *r, uint64_t seq, struct err *err)
 {
+    return retrieve_snapshot_as(r, seq, EMBED_MODEL, err);
+}
+
+int retrieve_snapshot_as(const struct retrieve *r, uint64_t seq, const char *model, struct err *err)
+{
     CLEANUP(freep) char *path = str_printf("%s/vectors.faiss", r->dir);
     CLEANUP(freep) char *temp = str_printf("%s/vectors.faiss.tmp", r->dir);
     CLEANUP(closefp) FILE *f = NULL;
@@ -447,7 +453,7 @@ int retrieve_snapshot(const struct retrieve *r, uint64_t seq, struct err *err)
     f = fopen(temp, "w+e");
     if (f == NULL)
         return err_set(err, ERR_IO, "cannot create '%s': %m", temp);
-    if (write_body(r, seq, f, err) != 0) {
+    if (write_body(r, seq, model, f, err) != 0) {
         unlink(temp);
         return err_ctx(err, "the old vector snapshot stays");
     }

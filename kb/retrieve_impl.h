@@ -52,6 +52,10 @@ double retrieve_gain(const struct insight_effect *e);
 /* Frees the pool. */
 void retrieve_scratch_free_all(struct retrieve_scratch *s);
 
+/* Writes a snapshot whose head names another embedding model: for the tests of that case. */
+int retrieve_snapshot_as(const struct retrieve *r, uint64_t seq, const char *model,
+                         struct err *err);
+
 struct kb_query;
 
 /* Two bit sets of a query; words hold (n_docs + 63) / 64 each. */

@@ -105,6 +105,7 @@ int table_add_claim(struct table *t, const struct id *id, const struct fact_head
     if (copy == NULL)
         return err_set(err, ERR_NOMEM, "no memory for an insight");
     memcpy(copy, text, len);
+    copy[len] = '\0';
     if (claim_view(copy, len, &c, err) != 0)
         return -1;
     e = entry_of(t, id, err);

@@ -18,7 +18,7 @@ struct verify {
     struct digest *digest;
     enum schema_cf cf;
     enum fact_kind kind;
-    uint64_t facts, last_seq;
+    uint64_t numbers;
 };
 
 __attribute__((format(printf, 2, 3))) static void problem(struct verify *v, const char *fmt, ...)
@@ -136,7 +136,6 @@ static int verify_fact(void *ctx, const void *key, size_t key_len, const void *v
     struct id id;
     size_t len;
 
-    v->facts++;
     if (key_to_id(key, key_len, &id, &err) != 0) {
         problem(v, "a %s has a damaged key: %s", fact_kind_name(v->kind), err.msg);
         return 0;
@@ -145,8 +144,33 @@ static int verify_fact(void *ctx, const void *key, size_t key_len, const void *v
     if (fact_decode(value, value_len, &head, &text, &len, &err) != 0 ||
         verify_text(v, &id, text, len, &err) != 0 || verify_number(v, &id, head.seq, &err) != 0)
         problem(v, "%s %s is damaged: %s", fact_kind_name(v->kind), id.hex, err.msg);
-    else
-        v->last_seq = MAX(v->last_seq, head.seq);
+    return 0;
+}
+
+/* Numbers have no gaps, and each leads to a fact that is there. */
+static int verify_ref(void *ctx, const void *key, size_t key_len, const void *value,
+                      size_t value_len)
+{
+    struct verify *v = ctx;
+    struct fact_ref ref;
+    struct key fact;
+    struct err err;
+    uint64_t seq;
+    bool there;
+
+    v->numbers++;
+    if (key_to_u64(key, key_len, &seq, &err) != 0 ||
+        fact_ref_decode(value, value_len, &ref, &err) != 0) {
+        problem(v, "fact number %" PRIu64 " is damaged: %s", v->numbers, err.msg);
+        return 0;
+    }
+    key_of_id(&ref.id, &fact);
+    if (seq != v->numbers)
+        problem(v, "fact number %" PRIu64 " is missing", v->numbers);
+    else if (store_has(v->kb->store, schema_fact_cf(ref.kind), &fact, &there, &err) != 0 || !there)
+        problem(v, "fact number %" PRIu64 ", %s %s, is missing", seq, fact_kind_name(ref.kind),
+                ref.id.hex);
+    v->numbers = seq;
     return 0;
 }
 
@@ -172,8 +196,9 @@ static void verify_stored(struct verify *v)
         v->kind = (enum fact_kind)kind;
         verify_cf(v, schema_fact_cf(v->kind), verify_fact);
     }
-    if (v->facts != v->kb->last_seq || v->last_seq != v->kb->last_seq)
-        problem(v, "%" PRIu64 " facts are stored, but %" PRIu64 " numbers were given", v->facts,
+    verify_cf(v, CF_FACT, verify_ref);
+    if (v->numbers != v->kb->last_seq)
+        problem(v, "facts are numbered up to %" PRIu64 ", not to %" PRIu64, v->numbers,
                 (uint64_t)v->kb->last_seq);
 }
 

@@ -44,7 +44,7 @@ struct runner {
     /* of the step under way */
     uint64_t turn_started_ns, own_ns, sync_ns, seed;
     struct eval_job *job;
-    bool has_result, has_duel;
+    bool has_result, has_duel, duelled_twice;
     struct eval_result result, duel;
     json_t *notices;      /* made by the worker, sent by the loop */
     struct search *fresh; /* loaded again after a failed write */
@@ -287,7 +287,7 @@ static void clear_results(struct runner *r)
         eval_result_release(&r->result);
     if (r->has_duel)
         eval_result_release(&r->duel);
-    r->has_result = r->has_duel = false;
+    r->has_result = r->has_duel = r->duelled_twice = false;
 }
 
 static void runner_free(void *arg)
@@ -459,7 +459,8 @@ static void start_evaluation(struct runner *r, bool duel)
     const struct pack_definition *def = packs_find(d->packs, s->spec.task);
     struct eval_define mine[EVAL_DEFINES_MAX], his[EVAL_DEFINES_MAX];
     json_t *holder = NULL, *his_holder = NULL;
-    struct rng rng = rng_derive(s->spec.seed, duel ? "duel" : "measure", t->n * 8 + t->tries);
+    struct rng rng = rng_derive(s->spec.seed, duel ? "duel" : "measure",
+                                t->n * 8 + (duel ? r->duelled_twice : t->tries));
     struct eval_request req = {
         .pack = def ? def->pack : NULL,
         .definition = s->spec.task,
@@ -526,6 +527,13 @@ static void measure_done(void *ctx, const struct eval_result *result, const json
         r->phase = PHASE_IDLE;
         turns_end(&r->turn);
         runner_wake(r);
+        return;
+    }
+    /* A duel that the machine spoiled is fought once more: its loser would never be proposed again.
+     */
+    if (duel && result->status != EVAL_OK && !r->duelled_twice) {
+        r->duelled_twice = true;
+        start_evaluation(r, true);
         return;
     }
     keep_result(result, record, duel ? &r->duel : &r->result);

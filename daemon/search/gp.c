@@ -35,6 +35,7 @@ void gp_init(struct gp *g, const struct gp_shape *shape)
     g->chol = xcalloc((size_t)GP_OBS_MAX * GP_OBS_MAX, sizeof(*g->chol));
     g->one = xcalloc(GP_OBS_MAX, sizeof(*g->one));
     g->alpha = xcalloc(shape->n_means * GP_OBS_MAX, sizeof(*g->alpha));
+    g->w = xcalloc(GP_OBS_MAX, sizeof(*g->w));
 }
 
 void gp_release(struct gp *g)
@@ -45,6 +46,7 @@ void gp_release(struct gp *g)
     free(g->chol);
     free(g->one);
     free(g->alpha);
+    free(g->w);
     memset(g, 0, sizeof(*g));
 }
 
@@ -263,20 +265,27 @@ void gp_weights(const struct gp *g, const double *prior, double power, double *o
         out[h] /= sum;
 }
 
-void gp_mean(const struct gp *g, size_t m, const float *const *col, const float *prior, float *out)
+void gp_mean_prepare(struct gp *g)
 {
-    double w[GP_OBS_MAX], beta;
+    double beta;
 
     gp_constant(g, 0, &beta);
     for (size_t i = 0; i < g->n; i++)
-        w[i] = g->alpha[i] - beta * g->one[i];
-    linalg_solve_t(g->chol, g->n, GP_OBS_MAX, w);
+        g->w[i] = g->alpha[i] - beta * g->one[i];
+    linalg_solve_t(g->chol, g->n, GP_OBS_MAX, g->w);
+}
+
+void gp_mean(const struct gp *g, size_t m, const float *const *col, const float *prior, float *out)
+{
+    double beta;
+
+    gp_constant(g, 0, &beta);
     for (size_t j = 0; j < m; j++)
         out[j] = (float)beta + (prior ? prior[j] : 0.0f);
     for (size_t from = 0; from < m; from += CHUNK)
         for (size_t i = 0; i < g->n; i++)
             kernel_chunk(g, g->x + i * columns(g), col, from, MIN(m - from, (size_t)CHUNK),
-                         out + from, (float)w[i]);
+                         out + from, (float)g->w[i]);
 }
 
 /* ---- blocks ---- */

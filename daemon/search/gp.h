@@ -51,6 +51,7 @@ struct gp {
     double *chol;  /* [GP_OBS_MAX][GP_OBS_MAX], lower */
     double *one;   /* [GP_OBS_MAX] L^-1 1 */
     double *alpha; /* [n_means][GP_OBS_MAX] L^-1 (y - m) */
+    double *w;     /* [GP_OBS_MAX] K^-1 of the residuals, by gp_mean_prepare */
 };
 
 /* Candidates with their part of the posterior. Columns and prior means are borrowed. */
@@ -88,6 +89,8 @@ double gp_scale(const struct gp *g);
 double gp_constant(const struct gp *g, size_t h, double *beta);
 /* Weights of the hypotheses: prior x (marginal likelihood)^power, normalised, into out[n_means]. */
 void gp_weights(const struct gp *g, const double *prior, double power, double *out);
+/* Solves for what gp_mean needs; again after every change of the observations. */
+void gp_mean_prepare(struct gp *g);
 /* Mean alone of hypothesis 0 at m points given by columns: cheap, no variance. prior NULL: zero. */
 void gp_mean(const struct gp *g, size_t m, const float *const *col, const float *prior, float *out);
 

@@ -125,6 +125,20 @@ static int learn(struct journal *j, const struct trial *t, uint64_t now_s, struc
 
 /* ---- Events ---- */
 
+static json_t *duel_json(const struct search *s, const struct eval_result *duel)
+{
+    json_t *j = json_pack("{s:I, s:s}", "champion", (json_int_t)s->champion, "status",
+                          eval_status_name(duel->status));
+
+    if (duel->status != EVAL_OK)
+        json_object_set_new(j, "message", json_string(duel->message));
+    else if (duel->has_champion)
+        json_object_set_new(j, "ratio",
+                            json_pack("[f, f, f]", duel->vs_champion.ci_low,
+                                      duel->vs_champion.ratio, duel->vs_champion.ci_high));
+    return j;
+}
+
 static json_t *measured_event(const struct search *s, const struct trial *t,
                               const struct outcome *o, const struct id *fact, bool improved)
 {
@@ -149,12 +163,8 @@ static json_t *measured_event(const struct search *s, const struct trial *t,
     if (ok && t->predicted)
         json_object_set_new(ev, "crps",
                             json_real(crps_normal(t->mean, t->sd, 1e-6 * (double)objective_q)));
-    if (o->duel && o->duel->has_champion)
-        json_object_set_new(ev, "duel",
-                            json_pack("{s:I, s:f, s:f, s:f}", "champion", (json_int_t)s->champion,
-                                      "ratio", o->duel->vs_champion.ratio, "ci_low",
-                                      o->duel->vs_champion.ci_low, "ci_high",
-                                      o->duel->vs_champion.ci_high));
+    if (o->duel)
+        json_object_set_new(ev, "duel", duel_json(s, o->duel));
     return ev;
 }
 
@@ -171,12 +181,18 @@ static json_t *attempt_edit(const struct trial *t, const char *status)
     return j;
 }
 
+static int add_lost(struct journal *j, const struct trial *t, const struct outcome *o,
+                    struct err *err)
+{
+    return journal_add(j,
+                       json_pack("{s:s, s:I, s:s}", "type", "lost", "evaluation", (json_int_t)t->n,
+                                 "message", o->result->message),
+                       err);
+}
+
 static int record_lost(struct journal *j, struct trial *t, const struct outcome *o, struct err *err)
 {
-    if (journal_add(j,
-                    json_pack("{s:s, s:I, s:s}", "type", "lost", "evaluation", (json_int_t)t->n,
-                              "message", o->result->message),
-                    err) != 0)
+    if (add_lost(j, t, o, err) != 0)
         return -1;
     if (t->tries < SEARCH_TRIES_MAX)
         return 0;
@@ -199,6 +215,10 @@ int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
     assert(t != NULL);
     if (!eval_status_blames(o->result->status) && o->result->status != EVAL_OK)
         return record_lost(j, t, o, err);
+    /* Times that scatter say something of the machine first: only a program that always does has
+     * failed. */
+    if (o->result->status == EVAL_UNSTABLE && t->tries + 1 < SEARCH_TRIES_MAX)
+        return add_lost(j, t, o, err);
     if (add_evaluation(j, t, o, now_s, &fact, err) != 0)
         return -1;
     ev = measured_event(s, t, o, &fact, improved);

@@ -230,6 +230,45 @@ struct place {
 };
 
 /*
+ * "KV_TILE=64 UNROLL=4 ..." of the parameters that the path does not settle yet. Titles tell
+ * siblings apart: one too long to say everything ends in a hash of the whole.
+ */
+static char *leaf_title(const struct search *s, uint32_t parent, const uint16_t *a)
+{
+    struct buf b = { .max = WORLD_LABEL_MAX - 20 };
+    char hash[20];
+
+    for (size_t p = 0; p < space_n(s->space); p++) {
+        const struct space_param *param = space_param(s->space, p);
+
+        if (param->n_values < 2 || world_commitment(s->world, parent, param->name) != NULL)
+            continue;
+        if (buf_addf(&b, "%s%s=%s", b.len ? " " : "", param->name, param->values[a[p]].text) != 0) {
+            b.max = WORLD_LABEL_MAX;
+            snprintf(hash, sizeof(hash), " #%016llx", (unsigned long long)space_hash(s->space, a));
+            buf_addf(&b, "%s", hash);
+            break;
+        }
+    }
+    return buf_take(&b);
+}
+
+/* A leaf for this assignment that waits already; WORLD_NONE when there is none. */
+static uint32_t open_leaf(const struct search *s, uint32_t parent, const uint16_t *a)
+{
+    CLEANUP(freep) char *title = leaf_title(s, parent, a);
+    uint32_t c = world_get(s->world, parent)->first_child;
+
+    for (; c != WORLD_NONE; c = world_get(s->world, c)->next_sibling) {
+        const struct world_node *n = world_get(s->world, c);
+
+        if (n->kind == WORLD_LEAF && n->state == WORLD_OPEN && strcmp(n->action.title, title) == 0)
+            return c;
+    }
+    return WORLD_NONE;
+}
+
+/*
  * Walks down along the assignment's structural choices through closed nodes. The first open node on
  * the path takes it; the first missing one is inserted; below the last decision, and beside an
  * abandoned one, it is a leaf.
@@ -251,30 +290,14 @@ static struct place find_place(const struct search *s, const uint16_t *a)
         case WORLD_OPEN:
             return (struct place){ child, at, (int)p };
         case WORLD_ABANDONED:
-            return (struct place){ WORLD_NONE, at, -1 };
+            return (struct place){ open_leaf(s, at, a), at, -1 };
         case WORLD_CLOSED:
         case WORLD_STATE_COUNT:
             break;
         }
         at = child;
     }
-    return (struct place){ WORLD_NONE, at, -1 };
-}
-
-/* "KV_TILE=64 UNROLL=4 ..." of the parameters that the path does not settle yet. */
-static char *leaf_title(const struct search *s, uint32_t parent, const uint16_t *a)
-{
-    struct buf b = { .max = WORLD_LABEL_MAX };
-
-    for (size_t p = 0; p < space_n(s->space); p++) {
-        const struct space_param *param = space_param(s->space, p);
-
-        if (param->n_values < 2 || world_commitment(s->world, parent, param->name) != NULL)
-            continue;
-        if (buf_addf(&b, "%s%s=%s", b.len ? " " : "", param->name, param->values[a[p]].text) != 0)
-            break; /* the commitments below hold the whole of it */
-    }
-    return buf_take(&b);
+    return (struct place){ open_leaf(s, at, a), at, -1 };
 }
 
 static void describe_decision(const struct search *s, struct world_spec *spec, size_t p, uint16_t v)

@@ -153,6 +153,7 @@ static void source_model(struct source *s, const struct encoding *enc, uint64_t 
     gp_fit(&shape, &prior, &(struct gp_data){ n, x, y }, 1, &hyper);
     gp_init(&s->model, &shape);
     gp_set(&s->model, &hyper, n, x, y, NULL);
+    gp_mean_prepare(&s->model);
     s->modelled = true;
 }
 

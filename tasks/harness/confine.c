@@ -112,10 +112,10 @@ static void add_system(struct args *a)
     static const char *const dirs[] = { "/bin", "/sbin", "/lib", "/lib32", "/lib64" };
     static char targets[ARRAY_LEN(dirs)][128];
 
-    ARGS_ADD(a, "bwrap", SANITIZER_ARGS "--unshare-all", "--die-with-parent", "--clearenv",
-             "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "LC_ALL", "C", "--setenv", "TMPDIR",
-             "/tmp", "--uid", "65534", "--gid", "65534", "--ro-bind", "/usr", "/usr",
-             "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try",
+    ARGS_ADD(a, "bwrap", "--unshare-all", "--die-with-parent", "--clearenv",
+             SANITIZER_ARGS "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "LC_ALL", "C",
+             "--setenv", "TMPDIR", "/tmp", "--uid", "65534", "--gid", "65534", "--ro-bind", "/usr",
+             "/usr", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try",
              "/etc/ld.so.cache", "/etc/ld.so.cache");
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
         add_system_dir(a, dirs[i], &targets[i]);

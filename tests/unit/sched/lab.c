@@ -177,6 +177,10 @@ static bool record(struct lab *lab, struct search **s)
     struct journal j;
     struct err err;
 
+    if (lab->shaky && t->tries == 0) {
+        r.status = EVAL_UNSTABLE;
+        r.message = "the times scatter";
+    }
     if (outcome_wants_duel(*s, &r)) {
         duel = measure(lab, *s, t->a, champion->a);
         o.duel = &duel;

@@ -18,6 +18,7 @@ struct lab {
     /* What an assignment is worth: log of the objective, NaN for a failure. */
     double (*worth)(const struct lab *lab, const struct space *space, const uint16_t *a);
     double shift;              /* for `worth`: how far another shape's best lies */
+    bool shaky;                /* the first measurement of every trial is unstable */
     bool infrastructure_fails; /* every evaluation is lost */
     size_t commits;            /* durable writes so far */
     size_t crash_at;   /* after this many writes the search is dropped and loaded again; 0: never */

@@ -212,6 +212,28 @@ static void search_leaves_claims_with_evidence_behind(void **state)
     lab_close(&lab);
 }
 
+static void search_measures_again_what_was_unstable(void **state)
+{
+    struct lab_run run = { "s1", "lab_a", "n=4", true, 7, 12 };
+    struct search *calm, *shaky;
+    struct lab lab;
+
+    lab_at(&lab, *state);
+    calm = lab_search(&lab, &run);
+    lab.shaky = true;
+    run.id = "s2";
+    shaky = lab_search(&lab, &run);
+    assert_int_equal(shaky->state, SEARCH_DONE);
+    assert_int_equal(shaky->champion, calm->champion);
+    for (uint64_t n = 1; n <= 12; n++) {
+        assert_int_equal(search_trial(shaky, n)->tries, 1);
+        assert_string_equal(search_trial(shaky, n)->status, search_trial(calm, n)->status);
+    }
+    search_free(calm);
+    search_free(shaky);
+    lab_close(&lab);
+}
+
 static void search_that_loses_its_evaluator_fails_with_the_reason(void **state)
 {
     struct lab lab;
@@ -243,6 +265,7 @@ int main(void)
         T(warm_search_needs_fewer_evaluations_than_cold),
         T(cold_curve_is_the_same_on_an_empty_and_on_a_full_base),
         T(search_leaves_claims_with_evidence_behind),
+        T(search_measures_again_what_was_unstable),
         T(search_that_loses_its_evaluator_fails_with_the_reason),
 #undef T
     };

@@ -204,6 +204,7 @@ static void a_gaussian_process_interpolates_and_grows_consistently(void **state)
     }
     gp_block_posterior(&a, &all, 0, mean[0], var[0]);
     gp_block_posterior(&b, &grown, 0, mean[1], var[1]);
+    gp_mean_prepare(&all);
     gp_mean(&all, M, col, NULL, direct);
     for (int j = 0; j < M; j++) {
         assert_true(fabs((double)mean[0][j] - (sin(6.0 * (double)grid[j]) + 3.0)) < 0.03);
