@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collecting writes: everything is checked and turned into bytes here, so that a commit only writes. */
+/* Collecting writes: everything is checked and turned into bytes here, so that a commit only
+ * writes. */
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "kb_impl.h"
 #include "record_text.h"
@@ -63,15 +63,17 @@ static int add_bytes(struct kb_batch *b, const void *data, size_t len, size_t *o
 
 static int add_json(struct kb_batch *b, struct batch_op *op, const json_t *doc, struct err *err)
 {
-    CLEANUP(freep) char *text = jsonx_canonical(doc);
-
-    if (text == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for the text of a document");
-    op->text_len = strlen(text);
+    op->text = b->bytes.len;
+    if (json_to_value(doc, &b->bytes, err) != 0) {
+        if (err->code == ERR_LIMIT)
+            err->code = ERR_INVALID;
+        return err_ctx(err, "batch");
+    }
+    op->text_len = b->bytes.len - op->text;
     if (op->text_len > VALUE_MAX)
         return err_set(err, ERR_INVALID, "a document has %zu bytes; at most %d are allowed",
                        op->text_len, VALUE_MAX);
-    return add_bytes(b, text, op->text_len, &op->text, err);
+    return 0;
 }
 
 /* ---- Documents and events ---- */
@@ -95,8 +97,7 @@ static int doc_op(struct kb_batch *b, enum kb_doc kind, const char *key, enum ba
     op->type = type;
     op->cf = doc_cf(kind);
     op->key_len = k.len;
-    if (add_bytes(b, k.bytes, k.len, &op->key, err) != 0 ||
-        (doc && add_json(b, op, doc, err) != 0))
+    if (add_bytes(b, k.bytes, k.len, &op->key, err) != 0 || (doc && add_json(b, op, doc, err) != 0))
         return -1;
     b->n++;
     return 0;
@@ -162,7 +163,8 @@ static int fact_op(struct kb_batch *b, enum fact_kind kind, size_t text, struct 
     return 0;
 }
 
-/* Undoes what a failed x_write left behind; a record over the batch's cap is the caller's mistake. */
+/* Undoes what a failed x_write left behind; a record over the batch's cap is the caller's mistake.
+ */
 static int write_failed(struct kb_batch *b, size_t text, struct err *err)
 {
     b->bytes.len = text;
@@ -208,3 +210,35 @@ ADD_FACT(claim, CLAIM)
 ADD_FACT(evidence, EVIDENCE)
 ADD_FACT(retraction, RETRACTION)
 ADD_FACT(link, LINK)
+
+#define ADD_JSON(noun, KIND, release)                                                              \
+    case FACT_##KIND: {                                                                            \
+        struct noun fact;                                                                          \
+        int rc;                                                                                    \
+                                                                                                   \
+        if (noun##_from_json(j, &fact, err) != 0)                                                  \
+            return -1;                                                                             \
+        rc = kb_batch_add_##noun(b, &fact, id, err);                                               \
+        release(&fact);                                                                            \
+        return rc;                                                                                 \
+    }
+
+static void link_release(struct link *l)
+{
+    (void)l; /* owns nothing */
+}
+
+int kb_batch_add_fact(struct kb_batch *b, enum fact_kind kind, const json_t *j, struct id *id,
+                      struct err *err)
+{
+    switch (kind) {
+        ADD_JSON(evaluation, EVALUATION, evaluation_release)
+        ADD_JSON(claim, CLAIM, claim_release)
+        ADD_JSON(evidence, EVIDENCE, evidence_release)
+        ADD_JSON(retraction, RETRACTION, retraction_release)
+        ADD_JSON(link, LINK, link_release)
+    case FACT_COUNT:
+        break;
+    }
+    return err_set(err, ERR_INVALID, "there is no kind of fact with number %d", (int)kind);
+}

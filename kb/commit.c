@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kb_commit: numbers new facts, writes everything in one batch, then folds it into derived state. */
+/* kb_commit: numbers new facts, writes everything in one batch, then folds it into derived state.
+ */
 #include <inttypes.h>
 #include <string.h>
 
@@ -53,7 +54,8 @@ static bool same_key(const struct kb_batch *b, const struct batch_op *x, const s
            memcmp(bytes_at(b, x->key), bytes_at(b, y->key), x->key_len) == 0;
 }
 
-/* A fact twice in one batch counts once; an event twice is a mistake. Documents: the last one wins. */
+/* A fact twice in one batch counts once; an event twice is a mistake. Documents: the last one wins.
+ */
 static int skip_repeats(struct kb_batch *b, struct err *err)
 {
     CLEANUP(freep) struct batch_op **sorted = malloc(MAX(b->n, 1) * sizeof(*sorted));
@@ -276,7 +278,8 @@ static void fold_committed(struct kb *kb, const struct kb_batch *b, uint64_t las
     pthread_rwlock_unlock(&kb->lock);
 }
 
-/* After a failed write: its facts may be stored after all, so numbers and insights are read again. */
+/* After a failed write: its facts may be stored after all, so numbers and insights are read again.
+ */
 static int mend(struct kb *kb, struct err *err)
 {
     bool mended;

@@ -7,10 +7,9 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "base/buf.h"
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "schema.h"
 
 struct digest {
     EVP_MD_CTX *ctx;
@@ -60,11 +59,11 @@ void id_of_bytes(const void *data, size_t len, struct id *out)
 
 int id_of_json(const json_t *j, struct id *out, struct err *err)
 {
-    CLEANUP(freep) char *text = jsonx_canonical(j);
+    CLEANUP(buf_release) struct buf text = { .max = VALUE_MAX };
 
-    if (text == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for the canonical text of a record");
-    id_of_bytes(text, strlen(text), out);
+    if (json_to_value(j, &text, err) != 0)
+        return -1;
+    id_of_bytes(text.data, text.len, out);
     return 0;
 }
 

@@ -62,8 +62,9 @@ static const struct field workload_rows[] = {
 static int rules(const struct evaluation *e, struct err *err)
 {
     if (strcmp(e->status, "ok") != 0 && (e->objective_q != 0 || e->sd_q != 0))
-        return err_set(err, ERR_INVALID,
-                       "evaluation: a failure has no objective; 'objective_q' and 'sd_q' must be 0");
+        return err_set(
+            err, ERR_INVALID,
+            "evaluation: a failure has no objective; 'objective_q' and 'sd_q' must be 0");
     return 0;
 }
 
@@ -139,8 +140,9 @@ json_t *evaluation_to_json(const struct evaluation *e)
 static int check_workloads(const struct evaluation *e, struct err *err)
 {
     if (e->n_workloads > WORKLOADS_MAX)
-        return err_set(err, ERR_INVALID, "evaluation: 'workloads' has %zu items; at most %d are "
-                                         "allowed",
+        return err_set(err, ERR_INVALID,
+                       "evaluation: 'workloads' has %zu items; at most %d are "
+                       "allowed",
                        e->n_workloads, WORKLOADS_MAX);
     for (size_t i = 0; i < e->n_workloads; i++)
         if (fields_check(workload_rows, "evaluation.workloads", &e->workloads[i], err) != 0)

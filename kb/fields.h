@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Field tables of records: one row a field, in the order of canonical JSON (sorted names), from which
- * strict parsing, checking, writing, fast reading of what we wrote, and freeing all follow. Every
- * field is required: a record has one text. Texts are owned by the record. Thread: any.
+ * Field tables of records: one row a field, in the order of canonical JSON (sorted names), from
+ * which strict parsing, checking, writing, fast reading of what we wrote, and freeing all follow.
+ * Every field is required: a record has one text. Texts are owned by the record. Thread: any.
  */
 #ifndef KS_KB_FIELDS_H
 #define KS_KB_FIELDS_H
@@ -28,13 +28,13 @@ enum field_type {
 };
 
 enum {
-    FIELD_NONEMPTY = 1,  /* of a text */
-    FIELD_NAME = 2,      /* empty, or str_is_name */
-    FIELD_CELL = 4,      /* no '|' and no control character: part of a cell's key */
-    FIELD_MAY_LACK = 8,  /* an id may be empty */
-    FIELD_NUMBERS = 16,  /* members are finite numbers */
-    FIELD_SCALARS = 32,  /* members are texts, finite numbers, true or false */
-    FIELD_SEED = 64      /* 16 hexadecimal digits */
+    FIELD_NONEMPTY = 1, /* of a text */
+    FIELD_NAME = 2,     /* empty, or str_is_name */
+    FIELD_CELL = 4,     /* no '|' and no control character: part of a cell's key */
+    FIELD_MAY_LACK = 8, /* an id may be empty */
+    FIELD_NUMBERS = 16, /* members are finite numbers */
+    FIELD_SCALARS = 32, /* members are texts, finite numbers, true or false */
+    FIELD_SEED = 64     /* 16 hexadecimal digits */
 };
 
 struct field {
@@ -48,7 +48,8 @@ struct field {
 
 /* Checks every rule; ERR_INVALID names `what`, the field, the value and what is allowed. */
 int fields_check(const struct field *rows, const char *what, const void *record, struct err *err);
-/* Parses into a zeroed record and checks; on failure the record is released. ERR_INVALID, ERR_NOMEM. */
+/* Parses into a zeroed record and checks; on failure the record is released. ERR_INVALID,
+ * ERR_NOMEM. */
 int fields_parse(const struct field *rows, const char *what, const json_t *j, void *record,
                  struct err *err);
 /* A fresh object; NULL when memory is out or a text is not UTF-8. */
@@ -63,8 +64,8 @@ int fields_write(const struct field *rows, const char *what, const void *record,
  */
 int fields_read(const struct field *rows, const char *what, const char *text, size_t len,
                 void *record, struct err *err);
-/* The same in place: `text`, with a NUL after its `len` bytes, is changed, and the record's texts point
- * into it. Ended by fields_leave. */
+/* The same in place: `text`, with a NUL after its `len` bytes, is changed, and the record's texts
+ * point into it. Ended by fields_leave. */
 int fields_view(const struct field *rows, const char *what, char *text, size_t len, void *record,
                 struct err *err);
 /* Frees what a view owns, its JSON; sets that and texts to NULL. */

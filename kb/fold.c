@@ -210,7 +210,7 @@ static int add_points(struct fold *f, struct names *names, const struct evidence
 
     if (e->effect_q == 0)
         return 0; /* a failure, or a pair without a sign */
-    json_object_foreach(e->features, name, v) {
+    json_object_foreach (e->features, name, v) {
         struct fold_point p = { .feature = names_keep(names, name),
                                 .value = json_number_value(v) + 0.0, /* -0 becomes 0 */
                                 .above = e->effect_q > 0,
@@ -251,7 +251,8 @@ static int add_id(struct fold *f, const struct id *id, struct err *err)
 int fold_add(struct fold *f, struct names *names, const struct id *id, const struct evidence *e,
              struct err *err)
 {
-    if (add_id(f, id, err) != 0 || add_cells(f, names, e, err) != 0 || add_points(f, names, e, err) != 0)
+    if (add_id(f, id, err) != 0 || add_cells(f, names, e, err) != 0 ||
+        add_points(f, names, e, err) != 0)
         return -1;
     sums_add_evidence(&f->all, e);
     return 0;
@@ -290,7 +291,7 @@ void fold_release(struct fold *f)
 struct split {
     const char *feature;
     double threshold;
-    uint64_t right; /* measurements on the side that fits their sign */
+    uint64_t right;     /* measurements on the side that fits their sign */
     uint64_t low, high; /* measurements on either side */
     bool helps_low;
 };
@@ -324,12 +325,20 @@ static void split_feature(const struct fold_point *first, const struct fold_poin
         high_below = below - low_below;
         if (separates(low_above, low_below, high_above, high_below) &&
             low_above + high_below > best->right)
-            *best = (struct split){ p->feature, p->value, low_above + high_below,
-                                    low_above + low_below, high_above + high_below, true };
+            *best = (struct split){ p->feature,
+                                    p->value,
+                                    low_above + high_below,
+                                    low_above + low_below,
+                                    high_above + high_below,
+                                    true };
         if (separates(low_below, low_above, high_below, high_above) &&
             low_below + high_above > best->right)
-            *best = (struct split){ p->feature, p->value, low_below + high_above,
-                                    low_above + low_below, high_above + high_below, false };
+            *best = (struct split){ p->feature,
+                                    p->value,
+                                    low_below + high_above,
+                                    low_above + low_below,
+                                    high_above + high_below,
+                                    false };
     }
 }
 

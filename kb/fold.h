@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the evidence of one claim adds up to: sums per cell, counts of signs per value of each context
- * feature, and the condition learned from them. Sums and counts are integers, so a fold does not
- * depend on the order in which evidence arrives, and folds of duplicate claims can be added.
- * Thread: the owner's.
+ * What the evidence of one claim adds up to: sums per cell, counts of signs per value of each
+ * context feature, and the condition learned from them. Sums and counts are integers, so a fold
+ * does not depend on the order in which evidence arrives, and folds of duplicate claims can be
+ * added. Thread: the owner's.
  */
 #ifndef KS_KB_FOLD_H
 #define KS_KB_FOLD_H

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -71,24 +70,20 @@ int meta_get(struct store *s, const char *name, json_t **out, struct err *err)
         *out = NULL;
         return 0;
     }
-    if (jsonx_parse(buf_str(&text), text.len, name, out, err) != 0) {
-        err->code = ERR_CORRUPT;
-        return err_ctx(err, "identity of the knowledge base");
-    }
+    if (json_of_value(buf_str(&text), text.len, out, err) != 0)
+        return err_ctx(err, "'%s' of the knowledge base", name);
     return 0;
 }
 
 int meta_put(struct store_batch *b, struct store *s, const char *name, const json_t *value,
              struct err *err)
 {
-    CLEANUP(freep) char *text = jsonx_canonical(value);
+    CLEANUP(buf_release) struct buf text = { .max = VALUE_MAX };
     struct key key;
 
-    if (text == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for '%s'", name);
-    if (key_of_text("meta key", name, &key, err) != 0)
+    if (json_to_value(value, &text, err) != 0 || key_of_text("meta key", name, &key, err) != 0)
         return -1;
-    store_batch_put(b, s, CF_META, &key, "", 0, text, strlen(text));
+    store_batch_put(b, s, CF_META, &key, "", 0, text.data, text.len);
     return 0;
 }
 

@@ -21,8 +21,8 @@ struct folder {
 };
 
 /*
- * Locks `dir` and opens its store. STORE_CREATE makes the folder, the store with the present schema,
- * and finishes a creation that was interrupted. Any schema is opened: the caller compares.
+ * Locks `dir` and opens its store. STORE_CREATE makes the folder, the store with the present
+ * schema, and finishes a creation that was interrupted. Any schema is opened: the caller compares.
  * ERR_CONFLICT names the folder and the process that has it; ERR_NOT_FOUND; ERR_CORRUPT; ERR_IO.
  */
 int folder_open(const char *dir, enum store_mode mode, const struct clock *clock,

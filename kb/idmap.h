@@ -45,7 +45,8 @@ int idmap_add(struct idmap *m, void *value, struct err *err);
  */
 void *idmap_find(const struct idmap *m, const char *digits, bool *ambiguous);
 
-/* struct idmap_at at = { 0 }; while ((v = idmap_next(&m, &at)) ...: in id order; no adding meanwhile. */
+/* struct idmap_at at = { 0 }; while ((v = idmap_next(&m, &at)) ...: in id order; no adding
+ * meanwhile. */
 struct idmap_at {
     size_t bucket, slot;
 };

@@ -22,9 +22,9 @@ struct insight_sums {
 };
 
 /*
- * Sums of a cell: device class x shape regime x toolchain, joined by '|' in the key. Its parents are
- * cells of their own, "class|shape" and "class", and hold what their children hold: do not add up
- * cells of different depth.
+ * Sums of a cell: device class x shape regime x toolchain, joined by '|' in the key. Its parents
+ * are cells of their own, "class|shape" and "class", and hold what their children hold: do not add
+ * up cells of different depth.
  */
 struct insight_cell {
     char *key;
@@ -48,7 +48,7 @@ struct insight {
     char *condition;            /* learned condition as text, "" for none */
     size_t n_evidence;
     struct id *evidence; /* sorted by id */
-    uint32_t ordinal; /* dense number, for the lexical and vector indexes; local, in no digest */
+    uint32_t ordinal;    /* dense number, for the lexical and vector indexes; local, in no digest */
 };
 
 /* Posterior of the effect on log-speedup. mean, sd in natural log; n counts pairs behind it. */
@@ -66,10 +66,10 @@ struct insight_effect {
  * strings may be NULL (not asked), which leaves out those after it.
  *
  * Normal likelihood with known noise and conjugate normal prior (Gelman et al., Bayesian Data
- * Analysis, section 2.5): with n pairs of mean m, precision P = 1/0.15^2 + n/v, mean = (n m / v) / P,
- * sd = P^-1/2. The noise v is estimated: (2 * 0.05^2 + sum of squared deviations) / (2 + n), the mean
- * of a scaled inverse chi-squared posterior but for its degrees of freedom, so that two pairs that
- * happen to agree are not taken for certainty. Doubles; sums of squares come in milli-units.
+ * Analysis, section 2.5): with n pairs of mean m, precision P = 1/0.15^2 + n/v, mean = (n m / v) /
+ * P, sd = P^-1/2. The noise v is estimated: (2 * 0.05^2 + sum of squared deviations) / (2 + n), the
+ * mean of a scaled inverse chi-squared posterior but for its degrees of freedom, so that two pairs
+ * that happen to agree are not taken for certainty. Doubles; sums of squares come in milli-units.
  */
 struct insight_effect insight_posterior(const struct insight *in, const char *device_class,
                                         const char *shape, const char *toolchain);

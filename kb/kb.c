@@ -125,8 +125,7 @@ void kb_close(struct kb *kb)
 
     if (kb == NULL)
         return;
-    if (kb->snapshot_due && !kb->stale &&
-        retrieve_snapshot(kb->retrieve, kb->last_seq, &err) != 0)
+    if (kb->snapshot_due && !kb->stale && retrieve_snapshot(kb->retrieve, kb->last_seq, &err) != 0)
         kb_notice(kb, "the index snapshot was not written, the next opening makes it anew: %s",
                   err.msg);
     kb_free(kb);

@@ -61,6 +61,10 @@ int kb_batch_add_evidence(struct kb_batch *b, const struct evidence *e, struct i
 int kb_batch_add_retraction(struct kb_batch *b, const struct retraction *r, struct id *id,
                             struct err *err);
 int kb_batch_add_link(struct kb_batch *b, const struct link *l, struct id *id, struct err *err);
+/* The same for a fact as JSON: what kb_each_fact gave, here or elsewhere. ERR_INVALID names the
+ * field. */
+int kb_batch_add_fact(struct kb_batch *b, enum fact_kind kind, const json_t *fact, struct id *id,
+                      struct err *err);
 /* One synced write; then derived state and indexes. The batch is empty afterwards, also after
  * failure. */
 int kb_commit(struct kb_batch *b, struct err *err);
@@ -84,6 +88,12 @@ int kb_each_evaluation(struct kb *kb, const char *task, const char *device, uint
                                  const struct evaluation *e),
                        void *ctx, struct err *err);
 int kb_get_evidence(struct kb *kb, const struct id *id, struct evidence *out, struct err *err);
+/* Calls fn for each fact with a sequence number of at least `from_seq`, in sequence order, until it
+ * returns non-zero: what exporting, merging and following need. */
+int kb_each_fact(struct kb *kb, uint64_t from_seq,
+                 int (*fn)(void *ctx, uint64_t seq, enum fact_kind kind, const struct id *id,
+                           const json_t *fact),
+                 void *ctx, struct err *err);
 /* Sequence number of the newest committed fact; 0 in an empty base. */
 uint64_t kb_last_seq(struct kb *kb);
 
@@ -109,6 +119,13 @@ int kb_get_stats(struct kb *kb, struct kb_stats *out, struct err *err);
  * the SHA-256 over facts' ids and derived state.
  */
 int kb_verify(struct kb *kb, json_t *problems, struct id *digest, struct err *err);
+
+/*
+ * Copies the whole base, as it is after the last commit, into the folder `dir`, which must not
+ * exist (ERR_CONFLICT); the copy is a base of its own that kb_open opens, with the same identity.
+ * Commits go on meanwhile. ERR_IO. Thread: worker, blocks.
+ */
+int kb_backup(struct kb *kb, const char *dir, struct err *err);
 
 /* ---- Retrieval ---- */
 
@@ -136,9 +153,10 @@ struct kb_query {
 int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *err);
 
 /*
- * Keeps queries fast as the base grows: trains or extends the vector index (retrieve_maintain). When
- * kb_maintain_due says so, call kb_maintain from a worker, one at a time (ERR_CONFLICT); it blocks
- * up to seconds, readers and commits go on. ERR_NOMEM, ERR_INTERNAL; the old index then stays.
+ * Keeps queries fast as the base grows: trains or extends the vector index (retrieve_maintain).
+ * When kb_maintain_due says so, call kb_maintain from a worker, one at a time (ERR_CONFLICT); it
+ * blocks up to seconds, readers and commits go on. ERR_NOMEM, ERR_INTERNAL; the old index then
+ * stays.
  */
 bool kb_maintain_due(struct kb *kb);
 int kb_maintain(struct kb *kb, struct err *err);

@@ -4,8 +4,8 @@
  *
  * Locks, in this order: `commit` serialises writers from numbering to folding, `lock` guards the
  * table and retrieval and is held for writing only while derived state changes, never during a disk
- * sync. The store needs neither. While `stale` is set, derived state is behind the facts (memory ran
- * out in the middle of folding) and kb_refresh must succeed before anyone reads it.
+ * sync. The store needs neither. While `stale` is set, derived state is behind the facts (memory
+ * ran out in the middle of folding) and kb_refresh must succeed before anyone reads it.
  */
 #ifndef KS_KB_KB_IMPL_H
 #define KS_KB_KB_IMPL_H
@@ -71,8 +71,8 @@ void kb_notice(struct kb *kb, const char *fmt, ...) __attribute__((format(printf
 /* Reads one evidence fact for a table; `ctx` is the store. */
 int load_evidence(void *ctx, const struct id *id, struct evidence *out, struct err *err);
 /*
- * Folds one stored fact into the table, and into retrieval unless `r` is NULL. `scratch` is work space
- * for several calls. After ERR_INVALID (damaged text) both are as before.
+ * Folds one stored fact into the table, and into retrieval unless `r` is NULL. `scratch` is work
+ * space for several calls. After ERR_INVALID (damaged text) both are as before.
  */
 int fold_fact(struct table *t, struct retrieve *r, struct buf *scratch, enum fact_kind kind,
               const struct id *id, const struct fact_head *head, const char *text, size_t len,
@@ -80,13 +80,14 @@ int fold_fact(struct table *t, struct retrieve *r, struct buf *scratch, enum fac
 /* Reads the newest number, and the wall time of its commit: later commits are not before it. */
 int load_last(struct kb *kb, struct err *err);
 /*
- * Folds all stored facts into `t`, which is empty, and numbered and settled afterwards; evidence and
- * retractions go to `r` too, unless it is NULL. A damaged record is left out with a notice. `counts`
- * gets the facts per kind but evaluations.
+ * Folds all stored facts into `t`, which is empty, and numbered and settled afterwards; evidence
+ * and retractions go to `r` too, unless it is NULL. A damaged record is left out with a notice.
+ * `counts` gets the facts per kind but evaluations.
  */
 int load_table(struct kb *kb, struct retrieve *r, struct table *t, uint64_t counts[FACT_COUNT],
                struct err *err);
-/* Takes over the counts of load_table; the rest up to last_seq are evaluations: numbers have no gaps. */
+/* Takes over the counts of load_table; the rest up to last_seq are evaluations: numbers have no
+ * gaps. */
 void load_counts(struct kb *kb, const uint64_t counts[FACT_COUNT]);
 /* Gives retrieval the insights it does not have yet, in order. */
 int load_retrieve(struct kb *kb, struct err *err);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * BM25; see lexical.h. A search takes the terms by falling upper bound of what they can add. It
- * accumulates whole posting lists until the k-th best partial score exceeds what all remaining
- * terms together can add: from there on no new document can enter the answer, so the remaining
- * (common) terms are only looked up for the documents still in reach.
+ * BM25; see lexical.h. A search goes through the documents block by block, with the terms by
+ * falling upper bound of what they can add. In a block the lists of the first terms are added up in
+ * a small array; only documents that the remaining (common) terms could still lift over the k-th
+ * best score so far are looked up in those terms' lists, which are not read otherwise. Every score
+ * is the sum over the terms in the same order, so that skipping changes no digit.
  */
 #include "lexical.h"
 
@@ -17,9 +18,15 @@ static const float k1 = 1.2f, b = 0.75f;
 /* Bounds are raised by this much, to cover the rounding of float sums. */
 static const float bound_slack = 1.0001f;
 
-enum { TF_MAX = 255, TF_TABLE = 4, LEN_LONG = 255, DOCS_MAX = 1 << 30 };
-/* A look-up costs as much as reading about so many postings. */
-enum { LOOK_UP_COST = 8 };
+enum {
+    TF_MAX = 255,
+    TF_TABLE = 4,
+    LEN_LONG = 255,
+    DOCS_MAX = 1 << 30,
+    BLOCK = 4096,     /* documents scored at a time: their scores stay in the first-level cache */
+    STRIDE = 16,      /* scores compared at a time */
+    LOOK_UP_COST = 8, /* a look-up costs as much as reading about so many postings */
+};
 
 struct list {
     uint64_t hash;
@@ -53,14 +60,27 @@ struct term {
 };
 
 struct lexical_scratch {
-    float *acc; /* score of each document; all zero between searches */
-    size_t cap_acc;
-    uint32_t *touched;
-    size_t n_touched, cap_touched;
-    float *best; /* heap of the k best partial scores */
-    size_t cap_best;
+    float acc[BLOCK];                /* scores within the block; all zero between blocks */
     float table[TF_TABLE][LEN_LONG]; /* saturation by occurrences less one, and length */
     float norm_per_len, norm_base;
+};
+
+/* The k best so far: a heap with the worst on top. */
+struct top {
+    struct lexical_hit *hits;
+    size_t n, k;
+};
+
+/* One search. */
+struct search {
+    const struct lexical *x;
+    struct lexical_scratch *s;
+    struct term terms[LEXICAL_QUERY_TERMS];
+    uint32_t at[LEXICAL_QUERY_TERMS];    /* place in each term's list */
+    float rest[LEXICAL_QUERY_TERMS + 1]; /* what the terms from this one on can add */
+    size_t n;
+    const uint64_t *allowed;
+    struct top top;
 };
 
 struct lexical *lexical_new(void)
@@ -219,9 +239,10 @@ int lexical_add(struct lexical *x, const uint64_t *terms, size_t n, struct err *
         return err_set(err, ERR_LIMIT, "the lexical index holds at most %d documents", DOCS_MAX);
     if (grow(&x->sorted, &x->cap_sorted, n, sizeof(*x->sorted), err) != 0)
         return -1;
-    if (n > 0)
+    if (n > 0) {
         memcpy(x->sorted, terms, n * sizeof(*terms));
-    qsort(x->sorted, n, sizeof(*x->sorted), compare_u64);
+        qsort(x->sorted, n, sizeof(*x->sorted), compare_u64);
+    }
     if (reserve_document(x, n, err) != 0)
         return -1;
     for (size_t i = 0, end; i < n; i = end) {
@@ -297,25 +318,7 @@ struct lexical_scratch *lexical_scratch_new(void)
 
 void lexical_scratch_free(struct lexical_scratch *s)
 {
-    if (s == NULL)
-        return;
-    free(s->acc);
-    free(s->touched);
-    free(s->best);
     free(s);
-}
-
-static int scratch_reserve(struct lexical_scratch *s, size_t docs, size_t k, struct err *err)
-{
-    size_t had = s->cap_acc;
-
-    if (grow(&s->acc, &s->cap_acc, docs, sizeof(*s->acc), err) != 0)
-        return -1;
-    if (s->cap_acc > had)
-        memset(s->acc + had, 0, (s->cap_acc - had) * sizeof(*s->acc));
-    if (grow(&s->touched, &s->cap_touched, docs + 1, sizeof(*s->touched), err) != 0)
-        return -1;
-    return grow(&s->best, &s->cap_best, k, sizeof(*s->best), err);
 }
 
 /* tf / (tf + norm): how much of a term's weight a document of this length gets. */
@@ -378,174 +381,6 @@ static size_t terms_prepare(const struct lexical *x, const struct lexical_scratc
     return found;
 }
 
-/*
- * Adds the term to every document that has it. Written without branches where the outcome is a coin
- * toss: whether a document is new, and whether the filter lets it pass.
- */
-static void accumulate(const struct lexical *x, struct lexical_scratch *s, const struct term *t,
-                       const uint64_t *allowed)
-{
-    const struct list *l = t->list;
-    float *acc = s->acc;
-    size_t n = s->n_touched;
-
-    for (uint32_t i = 0; i < l->n; i++) {
-        uint32_t doc = l->docs[i];
-        uint32_t in = allowed == NULL || (allowed[doc / 64] >> (doc % 64) & 1) != 0;
-        float add = in ? t->weight * posting_score(x, s, l, i) : 0;
-
-        s->touched[n] = doc;
-        n += in & (acc[doc] == 0);
-        acc[doc] += add;
-    }
-    s->n_touched = n;
-}
-
-/* The same for documents in reach alone: the others are at zero and stay there. */
-static void accumulate_reachable(const struct lexical *x, struct lexical_scratch *s,
-                                 const struct term *t)
-{
-    const struct list *l = t->list;
-
-    for (uint32_t i = 0; i < l->n; i++) {
-        float *acc = &s->acc[l->docs[i]];
-
-        *acc += *acc != 0 ? t->weight * posting_score(x, s, l, i) : 0;
-    }
-}
-
-static void heap_down(float *h, size_t n, float v)
-{
-    size_t i = 0, c;
-
-    while ((c = 2 * i + 1) < n) {
-        if (c + 1 < n && h[c + 1] < h[c])
-            c++;
-        if (h[c] >= v)
-            break;
-        h[i] = h[c];
-        i = c;
-    }
-    h[i] = v;
-}
-
-/* The k-th largest partial score; 0 when fewer than k documents are touched. */
-static float kth_best(struct lexical_scratch *s, size_t k)
-{
-    if (s->n_touched < k)
-        return 0;
-    memset(s->best, 0, k * sizeof(*s->best));
-    for (size_t i = 0; i < s->n_touched; i++) {
-        float v = s->acc[s->touched[i]];
-
-        if (v > s->best[0])
-            heap_down(s->best, k, v);
-    }
-    return s->best[0];
-}
-
-/* Drops the documents that cannot reach `least` with `rest` more. */
-static void keep_reachable(struct lexical_scratch *s, float least, float rest)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < s->n_touched; i++) {
-        uint32_t doc = s->touched[i];
-
-        if (s->acc[doc] * bound_slack + rest >= least)
-            s->touched[kept++] = doc;
-        else
-            s->acc[doc] = 0;
-    }
-    s->n_touched = kept;
-}
-
-static void look_up(const struct lexical *x, struct lexical_scratch *s, const struct term *t)
-{
-    const struct list *l = t->list;
-    uint32_t at = 0, last = 0;
-
-    for (size_t i = 0; i < s->n_touched && l->n > 0; i++) {
-        uint32_t doc = s->touched[i];
-
-        /* Touched documents come as a few ascending runs. */
-        at = list_seek(l, doc >= last ? MIN(at, l->n - 1) : 0, doc);
-        last = doc;
-        if (at < l->n && l->docs[at] == doc)
-            s->acc[doc] += t->weight * posting_score(x, s, l, at);
-    }
-}
-
-/* The remaining terms for the documents still in reach, each the cheaper way. */
-static void finish_reachable(const struct lexical *x, struct lexical_scratch *s,
-                             const struct term *terms, const float *rest, size_t n, float least,
-                             size_t k)
-{
-    for (size_t i = 0; i < n; i++) {
-        keep_reachable(s, least, rest[i]);
-        if (s->n_touched * LOOK_UP_COST < terms[i].list->n)
-            look_up(x, s, &terms[i]);
-        else
-            accumulate_reachable(x, s, &terms[i]);
-        if (i + 1 < n)
-            least = kth_best(s, k);
-    }
-}
-
-static void score_documents(const struct lexical *x, struct lexical_scratch *s,
-                            const struct term *terms, size_t n, const uint64_t *allowed, size_t k)
-{
-    float rest[LEXICAL_QUERY_TERMS + 1], least = 0; /* rest[i]: what terms i and later can add */
-    size_t i = 0;
-
-    rest[n] = 0;
-    for (size_t j = n; j > 0; j--)
-        rest[j - 1] = rest[j] + terms[j - 1].bound;
-    while (i < n && (least <= rest[i] || least == 0)) {
-        accumulate(x, s, &terms[i++], allowed);
-        /* No partial score can exceed the bounds so far: below half there is nothing to gain. */
-        if (i < n && rest[0] - rest[i] > rest[i])
-            least = kth_best(s, k);
-    }
-    finish_reachable(x, s, terms + i, rest + i, n - i, least, k);
-}
-
-/* When the filter lets few pass, they are looked up one by one. */
-static void score_allowed(const struct lexical *x, struct lexical_scratch *s,
-                          const struct term *terms, size_t n, const uint64_t *allowed)
-{
-    for (uint32_t w = 0; (uint64_t)w * 64 < x->n_docs; w++)
-        for (uint64_t word = allowed[w]; word != 0; word &= word - 1) {
-            uint32_t doc = w * 64 + (uint32_t)__builtin_ctzll(word);
-
-            if (doc < x->n_docs)
-                s->touched[s->n_touched++] = doc;
-        }
-    for (size_t i = 0; i < n; i++)
-        look_up(x, s, &terms[i]);
-}
-
-/* Whether looking up the allowed documents is less work than reading the lists. */
-static bool is_selective(const struct lexical *x, const struct term *terms, size_t n,
-                         const uint64_t *allowed)
-{
-    uint64_t postings = 0, n_allowed = 0, most;
-
-    for (size_t i = 0; i < n; i++)
-        postings += terms[i].list->n;
-    most = postings / LOOK_UP_COST / MAX(n, (size_t)1);
-    for (uint32_t w = 0; (uint64_t)w * 64 < x->n_docs && n_allowed <= most; w++)
-        n_allowed += (uint64_t)__builtin_popcountll(allowed[w]);
-    return n_allowed <= most;
-}
-
-static int compare_docs(const void *p, const void *q)
-{
-    uint32_t x = *(const uint32_t *)p, y = *(const uint32_t *)q;
-
-    return x < y ? -1 : x > y;
-}
-
 static bool is_better(struct lexical_hit x, struct lexical_hit y)
 {
     return x.score != y.score ? x.score > y.score : x.doc < y.doc;
@@ -558,55 +393,194 @@ static int compare_hits(const void *p, const void *q)
     return is_better(*x, *y) ? -1 : is_better(*y, *x);
 }
 
-/* The k best touched documents; zeroes the accumulators. */
-static size_t collect(struct lexical_scratch *s, size_t k, struct lexical_hit *out)
+static void sift_up(struct top *t, struct lexical_hit h)
 {
-    float least = kth_best(s, k);
-    size_t n = 0, ties = 0;
+    size_t i = t->n++;
 
-    /* First everything above the k-th score, then the k-th score's documents by number. */
-    for (size_t i = 0; i < s->n_touched; i++) {
-        uint32_t doc = s->touched[i];
+    while (i > 0 && is_better(t->hits[(i - 1) / 2], h)) {
+        t->hits[i] = t->hits[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    t->hits[i] = h;
+}
 
-        if (s->acc[doc] > least)
-            out[n++] = (struct lexical_hit){ doc, s->acc[doc] };
-        else if (s->acc[doc] == least && least > 0)
-            s->touched[ties++] = doc;
-        if (s->acc[doc] != least || least <= 0)
-            s->acc[doc] = 0;
+static void sift_down(struct top *t, struct lexical_hit h)
+{
+    size_t i = 0, c;
+
+    while ((c = 2 * i + 1) < t->n) {
+        if (c + 1 < t->n && is_better(t->hits[c], t->hits[c + 1]))
+            c++;
+        if (is_better(t->hits[c], h))
+            break;
+        t->hits[i] = t->hits[c];
+        i = c;
     }
-    for (size_t i = 0; i < ties; i++)
-        s->acc[s->touched[i]] = 0;
-    if (n < k && ties > 0) {
-        qsort(s->touched, ties, sizeof(*s->touched), compare_docs);
-        for (size_t i = 0; i < ties && n < k; i++)
-            out[n++] = (struct lexical_hit){ s->touched[i], least };
+    t->hits[i] = h;
+}
+
+/* What a document must exceed to enter: those that come have higher numbers, so equal is too
+ * little.
+ */
+static float top_least(const struct top *t)
+{
+    return t->n < t->k ? 0 : t->hits[0].score;
+}
+
+static void top_add(struct top *t, uint32_t doc, float score)
+{
+    if (score <= top_least(t))
+        return;
+    if (t->n < t->k)
+        sift_up(t, (struct lexical_hit){ doc, score });
+    else
+        sift_down(t, (struct lexical_hit){ doc, score });
+}
+
+static bool is_allowed(const struct search *q, uint32_t doc)
+{
+    return q->allowed == NULL || (q->allowed[doc / 64] >> (doc % 64) & 1) != 0;
+}
+
+/* Adds terms from `first` on to the score, as long as it can still enter. */
+static void look_up(struct search *q, uint32_t doc, float score, size_t first)
+{
+    for (size_t t = first; t < q->n; t++) {
+        const struct list *l = q->terms[t].list;
+
+        if (score * bound_slack + q->rest[t] <= top_least(&q->top))
+            return;
+        q->at[t] = list_seek(l, q->at[t], doc);
+        if (q->at[t] < l->n && l->docs[q->at[t]] == doc)
+            score += q->terms[t].weight * posting_score(q->x, q->s, l, q->at[t]);
     }
-    s->n_touched = 0;
-    qsort(out, n, sizeof(*out), compare_hits);
+    top_add(&q->top, doc, score);
+}
+
+/* Adds one term's postings below `end` into the block that begins at `first`. */
+static void accumulate(struct search *q, size_t term, uint32_t first, uint32_t end)
+{
+    const struct list *l = q->terms[term].list;
+    float weight = q->terms[term].weight;
+    uint32_t i = q->at[term];
+
+    for (; i < l->n && l->docs[i] < end; i++)
+        q->s->acc[l->docs[i] - first] += weight * posting_score(q->x, q->s, l, i);
+    q->at[term] = i;
+}
+
+/* Whether any of a stride's scores exceeds the value. */
+static inline bool any_above(const float *acc, float value)
+{
+    int any = 0;
+
+    for (size_t i = 0; i < STRIDE; i++)
+        any |= acc[i] > value;
+    return any != 0;
+}
+
+/* Looks up the block's documents that the terms from `first_term` on can still lift into the
+ * answer. */
+static void settle_block(struct search *q, uint32_t first, size_t first_term)
+{
+    float *acc = q->s->acc;
+
+    for (size_t i = 0; i < BLOCK; i += STRIDE) {
+        float need = (top_least(&q->top) - q->rest[first_term]) / bound_slack;
+
+        if (!any_above(acc + i, MAX(need, 0)))
+            continue;
+        for (size_t k = i; k < i + STRIDE; k++)
+            if (acc[k] > MAX(need, 0) && is_allowed(q, first + (uint32_t)k))
+                look_up(q, first + (uint32_t)k, acc[k], first_term);
+    }
+}
+
+/*
+ * How many terms to add up in the next block. Documents with none of them cannot enter when what
+ * the others can add is at most the k-th best score; stopping at half of it leaves few to look up.
+ */
+static size_t essential_terms(const struct search *q)
+{
+    size_t n = q->n;
+
+    while (n > 0 && q->rest[n - 1] <= top_least(&q->top) / 2)
+        n--;
     return n;
 }
 
-int lexical_search(const struct lexical *x, struct lexical_scratch *s, const uint64_t *terms,
-                   size_t n_terms, const uint64_t *allowed, size_t k, struct lexical_hit *out,
-                   size_t *n, struct err *err)
+static bool is_block_empty(const struct search *q, uint32_t first, uint32_t end)
 {
-    struct term prepared[LEXICAL_QUERY_TERMS];
-    size_t found;
+    if (q->allowed == NULL)
+        return false;
+    for (uint32_t w = first / 64; w * 64 < end; w++)
+        if (q->allowed[w] != 0)
+            return false;
+    return true;
+}
 
-    *n = 0;
-    if (k == 0 || x->n_docs == 0)
-        return 0;
-    if (scratch_reserve(s, x->n_docs, k, err) != 0)
-        return -1;
-    norms_fill(x, s);
-    found = terms_prepare(x, s, terms, n_terms, prepared);
-    if (allowed != NULL && is_selective(x, prepared, found, allowed))
-        score_allowed(x, s, prepared, found, allowed);
-    else
-        score_documents(x, s, prepared, found, allowed, k);
-    *n = collect(s, k, out);
-    return 0;
+static void search_blocks(struct search *q)
+{
+    for (uint32_t first = 0; first < q->x->n_docs; first += BLOCK) {
+        uint32_t end = MIN(q->x->n_docs - first, (uint32_t)BLOCK) + first;
+        size_t n = essential_terms(q);
+
+        if (is_block_empty(q, first, end))
+            continue;
+        for (size_t t = 0; t < q->n; t++)
+            q->at[t] = list_seek(q->terms[t].list, q->at[t], first);
+        for (size_t t = 0; t < n; t++)
+            accumulate(q, t, first, end);
+        settle_block(q, first, n);
+        memset(q->s->acc, 0, sizeof(q->s->acc));
+    }
+}
+
+/* When the filter lets few pass, they are looked up one by one. */
+static void search_allowed(struct search *q)
+{
+    for (uint32_t w = 0; (uint64_t)w * 64 < q->x->n_docs; w++)
+        for (uint64_t word = q->allowed[w]; word != 0; word &= word - 1) {
+            uint32_t doc = w * 64 + (uint32_t)__builtin_ctzll(word);
+
+            if (doc < q->x->n_docs)
+                look_up(q, doc, 0, 0);
+        }
+}
+
+/* Whether looking up the allowed documents is less work than reading the lists. */
+static bool is_selective(const struct search *q)
+{
+    uint64_t postings = 0, n_allowed = 0, most;
+
+    if (q->allowed == NULL)
+        return false;
+    for (size_t t = 0; t < q->n; t++)
+        postings += q->terms[t].list->n;
+    most = postings / LOOK_UP_COST / MAX(q->n, (size_t)1);
+    for (uint32_t w = 0; (uint64_t)w * 64 < q->x->n_docs && n_allowed <= most; w++)
+        n_allowed += (uint64_t)__builtin_popcountll(q->allowed[w]);
+    return n_allowed <= most;
+}
+
+void lexical_search(const struct lexical *x, struct lexical_scratch *s, const uint64_t *terms,
+                    size_t n_terms, const uint64_t *allowed, size_t k, struct lexical_hit *out,
+                    size_t *n)
+{
+    struct search q = { .x = x, .s = s, .allowed = allowed, .top = { .hits = out, .k = k } };
+
+    if (k > 0 && x->n_docs > 0) {
+        norms_fill(x, s);
+        q.n = terms_prepare(x, s, terms, n_terms, q.terms);
+        for (size_t t = q.n; t > 0; t--)
+            q.rest[t - 1] = q.rest[t] + q.terms[t - 1].bound;
+        if (is_selective(&q))
+            search_allowed(&q);
+        else
+            search_blocks(&q);
+    }
+    qsort(out, q.top.n, sizeof(*out), compare_hits);
+    *n = q.top.n;
 }
 
 static bool put(FILE *f, const void *data, size_t size)

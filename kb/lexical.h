@@ -47,12 +47,12 @@ void lexical_scratch_free(struct lexical_scratch *s);
 
 /*
  * The k best documents for at most LEXICAL_QUERY_TERMS distinct terms (more: the first ones), best
- * first, equal scores by number. `allowed` has a bit for each document (NULL: all). `*n` gets how
- * many were written to out[k]. ERR_NOMEM.
+ * first, equal scores by number. `allowed` has a bit for each document, in whole words (NULL: all).
+ * `*n` gets how many were written to out[k].
  */
-int lexical_search(const struct lexical *x, struct lexical_scratch *s, const uint64_t *terms,
-                   size_t n_terms, const uint64_t *allowed, size_t k, struct lexical_hit *out,
-                   size_t *n, struct err *err);
+void lexical_search(const struct lexical *x, struct lexical_scratch *s, const uint64_t *terms,
+                    size_t n_terms, const uint64_t *allowed, size_t k, struct lexical_hit *out,
+                    size_t *n);
 
 /* Writes the index at the file's position; reads it back into an empty index. Bytes come from a
  * checked snapshot, yet every count is bounded. ERR_IO, ERR_CORRUPT, ERR_NOMEM. */

@@ -69,8 +69,9 @@ static int view_evidence(struct buf *scratch, const char *text, size_t len, stru
     return evidence_view(scratch->data, len, out, err);
 }
 
-static int fold_evidence(struct table *t, struct retrieve *r, struct buf *scratch, const struct id *id,
-                  const struct fact_head *head, const char *text, size_t len, struct err *err)
+static int fold_evidence(struct table *t, struct retrieve *r, struct buf *scratch,
+                         const struct id *id, const struct fact_head *head, const char *text,
+                         size_t len, struct err *err)
 {
     struct evidence e;
     int rc;
@@ -85,7 +86,7 @@ static int fold_evidence(struct table *t, struct retrieve *r, struct buf *scratc
 }
 
 static int fold_retraction(struct table *t, struct retrieve *r, const struct fact_head *head,
-                    const char *text, size_t len, struct err *err)
+                           const char *text, size_t len, struct err *err)
 {
     struct retraction retraction;
     int rc;

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "kb_impl.h"
@@ -40,7 +39,7 @@ int kb_get_doc(struct kb *kb, enum kb_doc kind, const char *key, json_t **out, s
                            key);
         return -1;
     }
-    if (jsonx_parse(buf_str(&text), text.len, "the document", out, err) != 0)
+    if (json_of_value(buf_str(&text), text.len, out, err) != 0)
         return damaged(err, schema_cf_name(doc_cf(kind)), key);
     return 0;
 }
@@ -63,7 +62,7 @@ static int doc_visit(void *ctx, const void *key, size_t key_len, const void *val
 
     memcpy(text, key, MIN(key_len, (size_t)KEY_MAX));
     text[MIN(key_len, (size_t)KEY_MAX)] = '\0';
-    if (jsonx_parse(value, value_len, "the document", &j, w->err) != 0) {
+    if (json_of_value(value, value_len, &j, w->err) != 0) {
         w->rc = damaged(w->err, schema_cf_name(w->cf), text);
         return -1;
     }
@@ -89,7 +88,7 @@ static int event_visit(void *ctx, const void *key, size_t key_len, const void *v
     uint64_t seq;
 
     if (key_to_pair_number(key, key_len, &seq, w->err) != 0 ||
-        jsonx_parse(value, value_len, "the event", &j, w->err) != 0) {
+        json_of_value(value, value_len, &j, w->err) != 0) {
         w->rc = damaged(w->err, "event of search", key); /* a NUL ends the search's name */
         return -1;
     }
@@ -214,6 +213,58 @@ int kb_each_evaluation(struct kb *kb, const char *task, const char *device, uint
     return w.rc;
 }
 
+struct fact_walk {
+    struct kb *kb;
+    int (*fn)(void *ctx, uint64_t seq, enum fact_kind kind, const struct id *id,
+              const json_t *fact);
+    void *ctx;
+    struct err *err;
+    int rc;
+};
+
+static int read_fact(struct fact_walk *w, const struct fact_ref *ref, json_t **out)
+{
+    CLEANUP(buf_release) struct buf value = { .max = VALUE_MAX };
+    const char *text;
+    size_t len;
+
+    if (get_fact(w->kb, ref->kind, &ref->id, &value, &text, &len, w->err) != 0)
+        return -1;
+    if (json_of_value(text, len, out, w->err) != 0)
+        return damaged(w->err, fact_kind_name(ref->kind), ref->id.hex);
+    return 0;
+}
+
+static int fact_visit(void *ctx, const void *key, size_t key_len, const void *value,
+                      size_t value_len)
+{
+    struct fact_walk *w = ctx;
+    json_auto_t *fact = NULL;
+    struct fact_ref ref;
+    uint64_t seq;
+
+    if (key_to_u64(key, key_len, &seq, w->err) != 0 ||
+        fact_ref_decode(value, value_len, &ref, w->err) != 0 || read_fact(w, &ref, &fact) != 0) {
+        w->rc = -1;
+        return -1;
+    }
+    return w->fn(w->ctx, seq, ref.kind, &ref.id, fact);
+}
+
+int kb_each_fact(struct kb *kb, uint64_t from_seq,
+                 int (*fn)(void *ctx, uint64_t seq, enum fact_kind kind, const struct id *id,
+                           const json_t *fact),
+                 void *ctx, struct err *err)
+{
+    struct fact_walk w = { .kb = kb, .fn = fn, .ctx = ctx, .err = err };
+    struct key from;
+
+    key_of_u64(from_seq, &from);
+    if (store_each(kb->store, CF_FACT, NULL, &from, fact_visit, &w, err) != 0)
+        return -1;
+    return w.rc;
+}
+
 uint64_t kb_last_seq(struct kb *kb)
 {
     return kb->last_seq;
@@ -261,7 +312,8 @@ int kb_get_insight(struct kb *kb, const char *id, struct insight *out, struct er
 
         str_visible(id, len, seen, sizeof(seen));
         return err_set(err, ERR_INVALID,
-                       "'%s' is no insight; 6 to 64 hexadecimal digits of its id are allowed", seen);
+                       "'%s' is no insight; 6 to 64 hexadecimal digits of its id are allowed",
+                       seen);
     }
     if (kb_refresh(kb, err) != 0)
         return -1;

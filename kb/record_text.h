@@ -21,7 +21,8 @@ int retraction_read(const char *text, size_t len, struct retraction *out, struct
 int link_write(const struct link *l, struct buf *out, struct err *err);
 int link_read(const char *text, size_t len, struct link *out, struct err *err);
 
-/* Views: as x_read, but `text`, with a NUL after it, is changed and the record's texts point into it. */
+/* Views: as x_read, but `text`, with a NUL after it, is changed and the record's texts point into
+ * it. */
 int claim_view(char *text, size_t len, struct claim *out, struct err *err);
 /* Ended by evidence_leave. */
 int evidence_view(char *text, size_t len, struct evidence *out, struct err *err);

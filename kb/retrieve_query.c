@@ -215,9 +215,8 @@ static int run_searches(struct query *c, struct err *err)
     size_t k = MIN(MAX(c->q->limit * POOL_PER_HIT, (size_t)POOL_MIN), (size_t)POOL_MAX);
     const uint64_t *allowed = c->filter.n_pass == c->r->n_docs ? NULL : c->filter.pass;
 
-    if (lexical_search(c->r->lexical, c->s->lexical, c->terms, c->n_terms, allowed, k,
-                       c->s->lexical_hits, &c->n_lexical, err) != 0)
-        return -1;
+    lexical_search(c->r->lexical, c->s->lexical, c->terms, c->n_terms, allowed, k,
+                   c->s->lexical_hits, &c->n_lexical);
     return vindex_search(c->r->vectors, &c->embedding, k, allowed, false, c->s->vector_hits,
                          &c->n_vector, err);
 }

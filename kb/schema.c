@@ -116,6 +116,38 @@ int key_to_pair_number(const void *key, size_t len, uint64_t *out, struct err *e
     return 0;
 }
 
+int json_to_value(const json_t *v, struct buf *out, struct err *err)
+{
+    size_t flags = JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
+    size_t len = json_dumpb(v, NULL, 0, flags);
+
+    if (len == 0)
+        return err_set(err, ERR_NOMEM, "no memory for the text of a document");
+    if (buf_reserve(out, len, err) != 0)
+        return -1;
+    if (json_dumpb(v, out->data + out->len, len, flags) != len)
+        return err_set(err, ERR_NOMEM, "no memory for the text of a document");
+    out->len += len;
+    out->data[out->len] = '\0';
+    return 0;
+}
+
+int json_of_value(const void *value, size_t len, json_t **out, struct err *err)
+{
+    json_error_t je;
+
+    /* The library calls some failed allocations bad syntax: only what fails twice is damage. */
+    for (int attempt = 0; attempt < 2; attempt++) {
+        *out = json_loadb(value, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+        if (*out)
+            return 0;
+    }
+    if (json_error_code(&je) == json_error_out_of_memory)
+        return err_set(err, ERR_NOMEM, "no memory for %zu bytes of JSON", len);
+    return err_set(err, ERR_CORRUPT, "it is no JSON from line %d, column %d on", je.line,
+                   je.column);
+}
+
 void fact_head_encode(const struct fact_head *h, uint8_t out[FACT_HEAD_BYTES])
 {
     put_u64(out, h->seq);

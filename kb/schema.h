@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "record.h"
 
@@ -18,20 +19,20 @@ enum { SCHEMA_VERSION = 1 };
 
 /* Column families: enum name, stored name. A stored name is never used for anything else again. */
 #define SCHEMA_CF_MAP(X)                                                                           \
-    X(META, "default")         /* text: schema, id, created, migration */                          \
-    X(TASK, "task")            /* document key */                                                  \
-    X(DEVICE, "device")        /* document key */                                                  \
-    X(PROGRAM, "program")      /* document key */                                                  \
-    X(SEARCH, "search")        /* document key */                                                  \
-    X(SIDE, "side")            /* document key */                                                  \
-    X(EVENT, "event")          /* search 0x00 number(8) */                                         \
+    X(META, "default")          /* text: schema, id, created, migration */                         \
+    X(TASK, "task")             /* document key */                                                 \
+    X(DEVICE, "device")         /* document key */                                                 \
+    X(PROGRAM, "program")       /* document key */                                                 \
+    X(SEARCH, "search")         /* document key */                                                 \
+    X(SIDE, "side")             /* document key */                                                 \
+    X(EVENT, "event")           /* search 0x00 number(8) */                                        \
     X(EVALUATION, "evaluation") /* id(32) */                                                       \
-    X(CLAIM, "claim")          /* id(32) */                                                        \
-    X(EVIDENCE, "evidence")    /* id(32) */                                                        \
+    X(CLAIM, "claim")           /* id(32) */                                                       \
+    X(EVIDENCE, "evidence")     /* id(32) */                                                       \
     X(RETRACTION, "retraction") /* id(32) */                                                       \
-    X(LINK, "link")            /* id(32) */                                                        \
-    X(FACT, "fact")            /* sequence(8) -> struct fact_ref */                                \
-    X(EVALUATED, "evaluated")  /* task 0x00 sequence(8) -> id(32) device name */
+    X(LINK, "link")             /* id(32) */                                                       \
+    X(FACT, "fact")             /* sequence(8) -> struct fact_ref */                               \
+    X(EVALUATED, "evaluated")   /* task 0x00 sequence(8) -> id(32) device name */
 
 enum schema_cf {
 #define X(name, text) CF_##name,
@@ -74,6 +75,15 @@ int key_to_id(const void *key, size_t len, struct id *out, struct err *err);
 int key_to_u64(const void *key, size_t len, uint64_t *out, struct err *err);
 /* The number at the end of a key_of_pair. */
 int key_to_pair_number(const void *key, size_t len, uint64_t *out, struct err *err);
+
+/*
+ * Appends the canonical text of a value, the one that jsonx_canonical gives. That function's way of
+ * growing its text loses parts of it, without an error, when memory runs out half-way; what goes to
+ * the store must not. ERR_NOMEM, ERR_LIMIT.
+ */
+int json_to_value(const json_t *v, struct buf *out, struct err *err);
+/* Parses a stored document, event or meta value. ERR_CORRUPT when it is none, ERR_NOMEM. */
+int json_of_value(const void *value, size_t len, json_t **out, struct err *err);
 
 /* What stands before the JSON of a fact: local, in no digest. */
 struct fact_head {

@@ -16,17 +16,17 @@
 #include "base/str.h"
 
 enum {
-    WRITE_BUFFER = 8 << 20,        /* per column family, allocated in small blocks as it fills */
-    WRITE_BUFFERS_ALL = 48 << 20,  /* over all of them: then the largest is flushed */
+    WRITE_BUFFER = 8 << 20,       /* per column family, allocated in small blocks as it fills */
+    WRITE_BUFFERS_ALL = 48 << 20, /* over all of them: then the largest is flushed */
     BLOCK_CACHE = 16 << 20,
-    WAL_MAX = 64 << 20,            /* a longer log is folded into tables: bounds the next opening */
-    FLUSH_AT_CLOSE = 4 << 20,      /* so much in memory is put into tables first: opens faster */
-    MEND_FREE = 1 << 20,           /* free bytes worth a try to mend, beside what is in memory */
-    STALL_MAX_MS = 20000,          /* longest wait for the background before a write fails */
+    WAL_MAX = 64 << 20,       /* a longer log is folded into tables: bounds the next opening */
+    FLUSH_AT_CLOSE = 4 << 20, /* so much in memory is put into tables first: opens faster */
+    MEND_FREE = 1 << 20,      /* free bytes worth a try to mend, beside what is in memory */
+    STALL_MAX_MS = 20000,     /* longest wait for the background before a write fails */
     OPEN_FILES_MAX = 256,
     BACKGROUND_JOBS = 2,
     INFO_LOG_NOTHING = 6, /* above the highest of RocksDB's levels */
-    CF_MAX = 64 /* column families that a folder may have, ours and unknown ones */
+    CF_MAX = 64           /* column families that a folder may have, ours and unknown ones */
 };
 
 /*
@@ -63,10 +63,11 @@ static int store_fail(const struct store *s, const char *what, char *text, struc
     if (strstr(seen, "lock hold by current process") || strstr(seen, "While lock file"))
         return err_set(err, ERR_CONFLICT, "the store '%s' is open in another process", s->dir);
     if (strstr(seen, "No space left on device"))
-        return err_set(err, ERR_IO,
-                       "%s the store '%s' failed: the disk is full; reading goes on, and writing as "
-                       "soon as there is space",
-                       what, s->dir);
+        return err_set(
+            err, ERR_IO,
+            "%s the store '%s' failed: the disk is full; reading goes on, and writing as "
+            "soon as there is space",
+            what, s->dir);
     if (str_has_prefix(seen, "Corruption"))
         code = ERR_CORRUPT;
     return err_set(err, code, "%s the store '%s' failed: %s", what, s->dir, seen);
@@ -120,8 +121,8 @@ static rocksdb_options_t *options_new(void)
 }
 
 /*
- * Whether `dir` holds a store, judged by CURRENT. Tables or a log without it are a store that lost it:
- * RocksDB would make an empty one over them.
+ * Whether `dir` holds a store, judged by CURRENT. Tables or a log without it are a store that lost
+ * it: RocksDB would make an empty one over them.
  */
 static int store_present(const char *dir, bool *present, struct err *err)
 {
@@ -191,10 +192,11 @@ static int open_present(struct store *s, bool read_only, struct err *err)
     int rc;
 
     if (text)
-        return open_fail(s, text, err);
-    if (n > CF_MAX)
-        rc = err_set(err, ERR_CORRUPT, "the store '%s' has %zu column families; at most %d are known",
-                     s->dir, n, CF_MAX);
+        rc = open_fail(s, text, err);
+    else if (n > CF_MAX)
+        rc = err_set(err, ERR_CORRUPT,
+                     "the store '%s' has %zu column families; at most %d are known", s->dir, n,
+                     CF_MAX);
     else
         rc = open_families(s, names, n, read_only, err);
     rocksdb_list_column_families_destroy(names, n);
@@ -392,8 +394,8 @@ static int get_pinned(struct store *s, enum schema_cf cf, const struct key *key,
         return not_open(s, err);
     if (s->cf[cf] == NULL)
         return 0;
-    *out = rocksdb_get_pinned_cf(s->db, s->read, s->cf[cf], (const char *)key->bytes, key->len,
-                                 &text);
+    *out =
+        rocksdb_get_pinned_cf(s->db, s->read, s->cf[cf], (const char *)key->bytes, key->len, &text);
     return text ? store_fail(s, "reading", text, err) : 0;
 }
 
@@ -426,8 +428,7 @@ int store_get(struct store *s, enum schema_cf cf, const struct key *key, struct 
     return rc;
 }
 
-int store_has(struct store *s, enum schema_cf cf, const struct key *key, bool *out,
-              struct err *err)
+int store_has(struct store *s, enum schema_cf cf, const struct key *key, bool *out, struct err *err)
 {
     rocksdb_pinnableslice_t *slice = NULL;
     int rc;
@@ -575,8 +576,8 @@ static bool is_full(const struct store *s)
 }
 
 /*
- * RocksDB holds writers back while its background work is behind, for ever when the disk is full. So
- * it is told to refuse instead, and the waiting is done here, with an end.
+ * RocksDB holds writers back while its background work is behind, for ever when the disk is full.
+ * So it is told to refuse instead, and the waiting is done here, with an end.
  */
 static char *write_patiently(struct store *s, struct store_batch *b, bool sync)
 {
@@ -619,6 +620,34 @@ int store_write(struct store *s, struct store_batch *b, bool sync, struct err *e
 
     pthread_rwlock_rdlock(&s->lock);
     rc = write_locked(s, b, sync, err);
+    pthread_rwlock_unlock(&s->lock);
+    return rc;
+}
+
+static int copy_locked(struct store *s, const char *dir, struct err *err)
+{
+    rocksdb_checkpoint_t *checkpoint;
+    char *text = NULL;
+
+    if (s->db == NULL)
+        return not_open(s, err);
+    checkpoint = rocksdb_checkpoint_object_create(s->db, &text);
+    if (text == NULL) {
+        /* 0: the log is made into tables first, so that the copy opens fast. */
+        rocksdb_checkpoint_create(checkpoint, dir, 0, &text);
+        rocksdb_checkpoint_object_destroy(checkpoint);
+    }
+    return text ? store_fail(s, "copying", text, err) : 0;
+}
+
+int store_copy(struct store *s, const char *dir, struct err *err)
+{
+    int rc;
+
+    if (file_exists(dir))
+        return err_set(err, ERR_CONFLICT, "'%s' exists already", dir);
+    pthread_rwlock_rdlock(&s->lock);
+    rc = copy_locked(s, dir, err);
     pthread_rwlock_unlock(&s->lock);
     return rc;
 }

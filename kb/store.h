@@ -73,12 +73,18 @@ void store_batch_delete(struct store_batch *b, struct store *s, enum schema_cf c
 int store_write(struct store *s, struct store_batch *b, bool sync, struct err *err);
 
 /*
- * After a failed write: opens the store anew, when its disk has room and nobody reads; then it takes
- * writes again. `*mended` says that this happened: what was read before is to be read again. Without
- * a failed write it does nothing. One writer at a time calls it, and holds no read. ERR_IO with what
- * is to be done; reading goes on.
+ * After a failed write: opens the store anew, when its disk has room and nobody reads; then it
+ * takes writes again. `*mended` says that this happened: what was read before is to be read again.
+ * Without a failed write it does nothing. One writer at a time calls it, and holds no read. ERR_IO
+ * with what is to be done; reading goes on.
  */
 int store_mend(struct store *s, bool *mended, struct err *err);
+
+/*
+ * A copy of the store as it is now in `dir`, which must not exist; tables are hard links when it is
+ * on the same disk. ERR_CONFLICT when `dir` exists, ERR_IO.
+ */
+int store_copy(struct store *s, const char *dir, struct err *err);
 
 /* Bytes of table files and of what waits in memory for one. */
 uint64_t store_bytes(struct store *s);

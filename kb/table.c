@@ -359,7 +359,8 @@ static int by_seq(const void *a, const void *b)
 
 void table_number(struct table *t)
 {
-    qsort(t->by_ordinal, t->n, sizeof(struct table_entry *), by_seq);
+    if (t->n > 1)
+        qsort(t->by_ordinal, t->n, sizeof(struct table_entry *), by_seq);
     for (size_t i = 0; i < t->n; i++)
         t->by_ordinal[i]->in.ordinal = (uint32_t)i;
 }
@@ -398,9 +399,9 @@ static void digest_text(struct digest *d, const char *text)
 static int digest_sums(struct digest *d, const struct insight_sums *s, struct err *err)
 {
     CLEANUP(freep)
-    char *text = str_printf("%u %u %u %u %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64, s->blind,
-                            s->steered, s->positive, s->failures, s->effect_q, s->effect_sq_q,
-                            s->first_s, s->last_s);
+    char *text =
+        str_printf("%u %u %u %u %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64, s->blind, s->steered,
+                   s->positive, s->failures, s->effect_q, s->effect_sq_q, s->first_s, s->last_s);
 
     if (text == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a digest");

@@ -22,7 +22,7 @@
 
 struct table_entry {
     struct insight in; /* arrays borrowed from `own` or `merged`; first: the id is the map's key */
-    char *text; /* owned; the claim's texts point into it */
+    char *text;        /* owned; the claim's texts point into it */
     bool present, retracted, dirty;
     struct fold own;
     struct fold *merged; /* owned; of the representative of a set of several */
@@ -46,7 +46,8 @@ struct table {
 int table_init(struct table *t, table_fetch *fetch, void *ctx, struct err *err);
 void table_release(struct table *t);
 
-/* `text` is the claim as stored. ERR_INVALID when it cannot be read; the table is as before then. */
+/* `text` is the claim as stored. ERR_INVALID when it cannot be read; the table is as before then.
+ */
 int table_add_claim(struct table *t, const struct id *id, const struct fact_head *head,
                     const char *text, size_t len, struct err *err);
 int table_add_evidence(struct table *t, const struct id *id, const struct evidence *e,

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "kb_impl.h"
@@ -47,7 +46,7 @@ static int verify_doc(void *ctx, const void *key, size_t key_len, const void *va
     struct err err;
 
     str_visible(key, key_len, seen, sizeof(seen));
-    if (jsonx_parse(value, value_len, "it", &j, &err) != 0)
+    if (json_of_value(value, value_len, &j, &err) != 0)
         problem(v, "%s '%s' is damaged: %s", schema_cf_name(v->cf), seen, err.msg);
     else if (!json_is_object(j))
         problem(v, "%s '%s' is damaged: it is no object", schema_cf_name(v->cf), seen);
@@ -121,7 +120,7 @@ static int verify_text(struct verify *v, const struct id *id, const char *text, 
     id_of_bytes(text, len, &address);
     if (strcmp(address.hex, id->hex) != 0)
         return err_set(err, ERR_CORRUPT, "its text has the content address %s", address.hex);
-    if (jsonx_parse(text, len, "its text", &j, err) != 0)
+    if (json_of_value(text, len, &j, err) != 0)
         return -1;
     return parse_fact(v->kind, j, err);
 }
@@ -187,8 +186,8 @@ static void verify_cf(struct verify *v, enum schema_cf cf, store_visit *fn)
 
 static void verify_stored(struct verify *v)
 {
-    static const enum schema_cf docs[] = { CF_TASK, CF_DEVICE, CF_PROGRAM, CF_SEARCH, CF_SIDE,
-                                           CF_EVENT };
+    static const enum schema_cf docs[] = { CF_TASK,   CF_DEVICE, CF_PROGRAM,
+                                           CF_SEARCH, CF_SIDE,   CF_EVENT };
 
     for (size_t i = 0; i < ARRAY_LEN(docs); i++)
         verify_cf(v, docs[i], verify_doc);

@@ -32,8 +32,7 @@ static int put_row(struct store *s, struct store_batch *b, uint64_t seq, const s
     if (key_of_pair("task", e->task, seq, &key, err) != 0)
         return -1;
     key_of_id(id, &value);
-    store_batch_put(b, s, CF_EVALUATED, &key, value.bytes, value.len, e->device,
-                    strlen(e->device));
+    store_batch_put(b, s, CF_EVALUATED, &key, value.bytes, value.len, e->device, strlen(e->device));
     return 0;
 }
 

@@ -132,8 +132,8 @@ static int run_pending(const struct folder *f, const struct migrations_options *
         const struct migration *m = table[schema];
         bool done;
 
-        say(o, "%s schema %" PRIu32 " to %" PRIu32 " (%s): %s", o->dry_run ? "would go from" : "from",
-            m->from, m->from + 1, m->name, m->what);
+        say(o, "%s schema %" PRIu32 " to %" PRIu32 " (%s): %s",
+            o->dry_run ? "would go from" : "from", m->from, m->from + 1, m->name, m->what);
         if (o->dry_run)
             continue;
         if (run_one(f->store, o, m, &steps, &done, err) != 0)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bringing a stored knowledge base to the present schema: forward only, one synced write batch per
- * step, so that a migration that is interrupted anywhere goes on from its last step. kb_open refuses
- * an older schema; the daemon calls this for --migrate. Thread: any; it locks the folder meanwhile.
+ * step, so that a migration that is interrupted anywhere goes on from its last step. kb_open
+ * refuses an older schema; the daemon calls this for --migrate. Thread: any; it locks the folder
+ * meanwhile.
  */
 #ifndef KS_MIGRATIONS_H
 #define KS_MIGRATIONS_H

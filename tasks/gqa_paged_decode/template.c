@@ -43,7 +43,7 @@ enum {
     LANES = VEC_BITS / 32,
     CHUNKS = DIM / (2 * LANES),
     BLOCK = SOFTMAX == SOFTMAX_online ? KV_TILE : 2048, /* keys between two looks at the maximum */
-    STRIDE = BLOCK < 16 ? 16 : BLOCK,                   /* of a head's row of logits */
+    STRIDE = BLOCK + 16, /* of a head's row of logits; rows must not fall on the same cache sets */
     PAIR_STRIDE = KV_TILE < 16 ? 16 : KV_TILE, /* of a head's row of rounded probabilities */
     KEY_STEP = QK_KEYS,
     LINE = 64
@@ -53,8 +53,6 @@ typedef float vf __attribute__((vector_size(VEC_BITS / 8)));
 typedef uint32_t vu __attribute__((vector_size(VEC_BITS / 8)));
 typedef uint16_t vh __attribute__((vector_size(VEC_BITS / 16)));
 typedef float v4 __attribute__((vector_size(16)));
-
-struct plan;
 
 /* keys [begin, end) of sequence b for KV heads [head, head_end). */
 struct item {
@@ -734,6 +732,12 @@ static void merge_run(void *ctx, int i)
 
 /* ---- Work items ---- */
 
+/* How many stretches of `keys` keys a sequence falls into; an empty one is one stretch. */
+static int stretches_of(int len, int keys)
+{
+    return len <= keys ? 1 : len / keys + (len % keys != 0);
+}
+
 /* The most stretches that the scratch has room for. */
 static int stretch_room(const struct ks_call *call)
 {
@@ -742,8 +746,7 @@ static int stretch_room(const struct ks_call *call)
     return room > 1 << 20 ? 1 << 20 : (int)room;
 }
 
-/* Keys per stretch: SPLIT_KEYS, doubled until the partial results fit. INT32_MAX: nothing is split.
- */
+/* SPLIT_KEYS, doubled until the partial results fit; INT32_MAX when nothing is to be split. */
 static int stretch_keys(const struct ks_call *call, const int32_t *indptr, int batch)
 {
 #if PARTITION == PARTITION_split_kv
@@ -752,8 +755,11 @@ static int stretch_keys(const struct ks_call *call, const int32_t *indptr, int b
     for (int keys = SPLIT_KEYS; keys <= 1 << 28; keys *= 2) {
         int64_t need = 0;
 
-        for (int b = 0; b < batch; b++)
-            need += (indptr[b + 1] - indptr[b]) / keys + 1;
+        for (int b = 0; b < batch; b++) {
+            int n = stretches_of(indptr[b + 1] - indptr[b], keys);
+
+            need += n > 1 ? n : 0;
+        }
         if (need <= room)
             return keys;
     }
@@ -767,8 +773,8 @@ static int stretch_keys(const struct ks_call *call, const int32_t *indptr, int b
 static int by_length(const void *a, const void *b)
 {
     const struct item *x = a, *y = b;
-    int p = (x->end - x->begin) * (x->head_end - x->head);
-    int q = (y->end - y->begin) * (y->head_end - y->head);
+    int64_t p = (int64_t)(x->end - x->begin) * (x->head_end - x->head);
+    int64_t q = (int64_t)(y->end - y->begin) * (y->head_end - y->head);
 
     return p < q ? 1 : p > q ? -1 : 0;
 }
@@ -779,8 +785,7 @@ static void plan_items(struct plan *p, int batch, int keys)
     int slot = 0;
 
     for (int b = 0; b < batch; b++) {
-        int begin = p->indptr[b], end = p->indptr[b + 1], len = end - begin;
-        int n = len <= keys ? 1 : (len + keys - 1) / keys;
+        int begin = p->indptr[b], end = p->indptr[b + 1], n = stretches_of(end - begin, keys);
 
         p->stretches[b] = n;
         p->first_slot[b] = n > 1 ? slot : -1;
@@ -808,7 +813,7 @@ static size_t items_max(const int32_t *indptr, int batch, int keys)
     size_t n = 0;
 
     for (int b = 0; b < batch; b++)
-        n += (size_t)((indptr[b + 1] - indptr[b]) / keys + 1) * KV_HEADS;
+        n += (size_t)stretches_of(indptr[b + 1] - indptr[b], keys) * KV_HEADS;
     return n;
 }
 

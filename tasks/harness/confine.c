@@ -31,7 +31,7 @@ struct args {
     int n, n_owned;
 };
 
-static pid_t running[PIDS_MAX];
+static _Atomic pid_t running[PIDS_MAX]; /* read by the leash's thread */
 
 static void args_release(struct args *a)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The contest of one workload: checks the programs on fresh inputs, then times them against each
- * other in interleaved pairs, in the order ABBA, from a cold cache, every call on inputs not seen
+ * other in interleaved pairs, in balanced order, from a cold cache, every call on inputs not seen
  * before, outputs checked afterwards. docs/harness.md says how time is kept. Thread: the judge's
  * main thread.
  */

@@ -2,14 +2,8 @@
 /* One runner, seen from the judge; see peer.h. */
 #include "peer.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +11,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "channel.h"
+#include "topology.h"
 
 #define START_NS (10 * NS_PER_SEC)
 #define CLAIM_RATIO 0.8
@@ -25,6 +21,8 @@
 #define WAIT_FIRST_NS 3000
 #define WAIT_ALL_NS 40000 /* per thread of the pool */
 #define WAIT_SHARE 0.03
+
+_Static_assert(JOB_THREADS_MAX <= WIRE_THREADS_MAX, "a processor per thread");
 
 static uint64_t now_ns(void)
 {
@@ -44,86 +42,6 @@ static uint64_t wall_ns(void)
     return stamp_ns(&t);
 }
 
-/* ---- messages ---- */
-
-union reply {
-    uint32_t kind;
-    struct wire_hello hello;
-    struct wire_reply reply;
-};
-
-struct envelope {
-    union reply m;
-    size_t len;
-    pid_t sender;      /* 0: unknown */
-    uint64_t stamp_ns; /* CLOCK_REALTIME when it was sent; 0: unknown */
-};
-
-static void read_control(struct msghdr *h, struct envelope *e)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
-        if (c->cmsg_level != SOL_SOCKET)
-            continue;
-        if (c->cmsg_type == SCM_CREDENTIALS) {
-            struct ucred u;
-
-            memcpy(&u, CMSG_DATA(c), sizeof(u));
-            e->sender = u.pid;
-        } else if (c->cmsg_type == SCM_TIMESTAMPNS) {
-            struct timespec t;
-
-            memcpy(&t, CMSG_DATA(c), sizeof(t));
-            e->stamp_ns = stamp_ns(&t);
-        } else if (c->cmsg_type == SCM_RIGHTS) {
-            int fds[16]; /* descriptors are not wanted here: close them */
-            size_t n = MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), ARRAY_LEN(fds));
-
-            memcpy(fds, CMSG_DATA(c), n * sizeof(int));
-            for (size_t i = 0; i < n; i++)
-                close(fds[i]);
-        }
-    }
-}
-
-/* 1: a message; 0: none within the time; -1: the other end is gone. */
-static int receive(struct peer *p, uint64_t until_ns, bool spin, struct envelope *e)
-{
-    _Alignas(struct cmsghdr) char control[256];
-    struct iovec io = { &e->m, sizeof(e->m) };
-
-    for (;;) {
-        struct msghdr h = { .msg_iov = &io,
-                            .msg_iovlen = 1,
-                            .msg_control = control,
-                            .msg_controllen = sizeof(control) };
-        ssize_t n = recvmsg(p->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        uint64_t now;
-
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-            return -1;
-        if (n > 0) {
-            e->len = (size_t)n;
-            e->sender = 0;
-            e->stamp_ns = 0;
-            read_control(&h, e);
-            return 1;
-        }
-        now = now_ns();
-        if (now >= until_ns)
-            return 0;
-        if (!spin) {
-            struct pollfd fd = { p->fd, POLLIN, 0 };
-
-            poll(&fd, 1, (int)MIN((until_ns - now) / NS_PER_MS + 1, 1000000ull));
-        }
-    }
-}
-
-static int send_to(struct peer *p, const void *m, size_t len)
-{
-    return send(p->fd, m, len, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -1;
-}
-
 /* ---- when it goes wrong ---- */
 
 static void peer_stop(struct peer *p)
@@ -140,90 +58,13 @@ static void peer_go_on(struct peer *p)
     p->stopped = false;
 }
 
-/* ---- waiting for a processor ---- */
-
-static void open_wait(struct peer *p, const char *tid)
-{
-    char path[96];
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", (int)p->runner, tid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0)
-        p->waits[p->n_waits++] = fd;
-}
-
-/*
- * Opens what the kernel says of each thread's waiting, the one that calls the kernel first; on a
- * system that does not say, nothing is known.
- */
-static void open_waits(struct peer *p)
-{
-    char path[64], first[16];
-    struct dirent *entry;
-    DIR *dir;
-
-    snprintf(first, sizeof(first), "%d", (int)p->runner);
-    open_wait(p, first);
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)p->runner);
-    dir = opendir(path);
-    while (dir != NULL && (entry = readdir(dir)) != NULL && p->n_waits < PEER_THREADS_MAX)
-        if (entry->d_name[0] != '.' && strcmp(entry->d_name, first) != 0)
-            open_wait(p, entry->d_name);
-    if (dir != NULL)
-        closedir(dir);
-}
-
-/* Nanoseconds ready to run without running: of the thread that calls the kernel, and of all. */
-struct waited {
-    uint64_t first, all;
-};
-
-static struct waited read_waits(const struct peer *p)
-{
-    struct waited w = { 0 };
-
-    for (int i = 0; i < p->n_waits; i++) {
-        char text[96];
-        ssize_t n = pread(p->waits[i], text, sizeof(text) - 1, 0);
-        const char *at;
-        uint64_t ns;
-
-        if (n <= 0)
-            continue;
-        text[n] = '\0';
-        at = strchr(text, ' ');
-        ns = at ? strtoull(at, NULL, 10) : 0;
-        w.all += ns;
-        w.first += i == 0 ? ns : 0;
-    }
-    return w;
-}
-
-/* The judge's own waking costs the pool's threads some tens of microseconds, the first thread none.
- */
-static bool was_disturbed(const struct waited *before, const struct waited *after, int n_threads,
-                          uint64_t ns)
-{
-    uint64_t share = (uint64_t)(WAIT_SHARE * (double)ns);
-
-    return after->first - before->first > WAIT_FIRST_NS + share ||
-           after->all - before->all > WAIT_ALL_NS * (uint64_t)n_threads + share;
-}
-
-static void close_waits(struct peer *p)
-{
-    while (p->n_waits > 0)
-        close(p->waits[--p->n_waits]);
-}
-
 /* The last process of a killed sandbox has gone when nobody holds the channel's other end. */
 static void wait_for_silence(struct peer *p)
 {
     uint64_t until = now_ns() + NS_PER_SEC;
     struct envelope e;
 
-    while (receive(p, until, false, &e) > 0)
+    while (channel_receive(p->fd, until, false, &e) > 0)
         ;
 }
 
@@ -326,7 +167,7 @@ static uint64_t allowed_ns(const struct peer *p)
 static int expect(struct peer *p, enum wire_kind kind, uint64_t nonce, bool spin, const char *doing,
                   struct envelope *e, struct fail *f)
 {
-    int rc = receive(p, now_ns() + allowed_ns(p), spin, e);
+    int rc = channel_receive(p->fd, now_ns() + allowed_ns(p), spin, e);
 
     if (rc == 0)
         return timed_out(p, doing, f);
@@ -344,21 +185,6 @@ static int expect(struct peer *p, enum wire_kind kind, uint64_t nonce, bool spin
 }
 
 /* ---- start ---- */
-
-static int open_channel(int fds[2], struct err *err)
-{
-    int on = 1;
-
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0)
-        return err_set(err, ERR_IO, "cannot make a socket pair: %s", strerror(errno));
-    if (setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0 ||
-        setsockopt(fds[0], SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) != 0) {
-        close(fds[0]);
-        close(fds[1]);
-        return err_set(err, ERR_IO, "cannot prepare a socket pair: %s", strerror(errno));
-    }
-    return 0;
-}
 
 static int spawn_runner(struct peer *p, const struct buf *object, int channel, struct err *err)
 {
@@ -395,14 +221,19 @@ static int greet(struct peer *p, struct fail *f)
                               .run_s = (uint32_t)p->job->run_s,
                               .arena_bytes = p->arena->size,
                               .memory_bytes = p->job->memory_bytes };
+    struct topology cpus;
     struct envelope e;
     int rc;
 
+    topology_read(&cpus);
+    for (int i = 0; i < p->job->threads; i++)
+        init.cpus[i] = (uint16_t)cpus.cpus[i % cpus.n_cpus];
     init.limited = p->job->sandbox == SANDBOX_BWRAP || confine_uid(p->job->slot, p->role) >= 0;
     str_copy(init.program, sizeof(init.program),
              p->job->sandbox == SANDBOX_BWRAP ? "/ks/program.so" : "/proc/self/fd/5");
-    rc = send_to(p, &init, sizeof(init)) == 0
-             ? receive(p, now_ns() + MIN(START_NS, p->job->run_s * NS_PER_SEC), false, &e)
+    rc = channel_send(p->fd, &init, sizeof(init)) == 0
+             ? channel_receive(p->fd, now_ns() + MIN(START_NS, p->job->run_s * NS_PER_SEC), false,
+                               &e)
              : -1;
     if (rc == 0) {
         peer_kill(p);
@@ -424,7 +255,7 @@ static int greet(struct peer *p, struct fail *f)
         return fail_set(f, FAIL_LOAD_FAILED, "the program could not be loaded: %s", why);
     }
     p->runner = e.sender;
-    open_waits(p);
+    waits_open(&p->waits, p->runner);
     return 0;
 }
 
@@ -435,7 +266,7 @@ static int greet(struct peer *p, struct fail *f)
 static int wait_for_sandbox(struct peer *p, struct fail *f)
 {
     struct envelope e;
-    int rc = receive(p, now_ns() + START_NS, false, &e);
+    int rc = channel_receive(p->fd, now_ns() + START_NS, false, &e);
 
     if (rc > 0 && e.len == sizeof(e.m.reply) && e.m.kind == WIRE_ARMED)
         return 0;
@@ -459,7 +290,7 @@ int peer_start(const struct job *job, enum confine_role role, const struct buf *
     p.rng = rng_seeded(seed);
     if (arena_new(arena_bytes, rng_u64(&p.rng), &p.arena, &err) != 0)
         return fail_err(f, &err);
-    if (open_channel(fds, &err) != 0) {
+    if (channel_open(fds, &err) != 0) {
         arena_free(p.arena);
         return fail_err(f, &err);
     }
@@ -483,7 +314,7 @@ int peer_start(const struct job *job, enum confine_role role, const struct buf *
 void peer_release(struct peer *p)
 {
     peer_kill(p);
-    close_waits(p);
+    waits_close(&p->waits);
     arena_free(p->arena);
     p->arena = NULL;
 }
@@ -508,48 +339,10 @@ int peer_shape(struct peer *p, const struct ks_tensor *tensors, int n_inputs, in
         m.axes[i].value = axes[i].value;
     }
     peer_go_on(p);
-    return send_to(p, &m, sizeof(m)) == 0 ? 0 : died(p, f);
+    return channel_send(p->fd, &m, sizeof(m)) == 0 ? 0 : died(p, f);
 }
 
 /* ---- a call ---- */
-
-/* Threads of the runner, or -1 when the kernel does not say. */
-static int count_threads(pid_t pid)
-{
-    char path[64], text[512];
-    int threads = -1;
-    const char *at;
-    FILE *stat;
-
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    stat = fopen(path, "re");
-    if (stat == NULL)
-        return -1;
-    if (fgets(text, sizeof(text), stat) != NULL && (at = strrchr(text, ')')) != NULL) {
-        for (int field = 2; at != NULL && field < 20; field++)
-            at = strchr(at + 1, ' ');
-        if (at != NULL)
-            threads = (int)strtol(at, NULL, 10);
-    }
-    fclose(stat);
-    return threads;
-}
-
-/* Children of the runner; 0 also when the kernel does not say. */
-static int count_children(pid_t pid)
-{
-    char path[96], text[256];
-    size_t n;
-    FILE *children;
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    children = fopen(path, "re");
-    if (children == NULL)
-        return 0;
-    n = fread(text, 1, sizeof(text), children);
-    fclose(children);
-    return n > 0;
-}
 
 /* Threads that have ended take a moment to be gone: looks again before it accuses. */
 static int check_idle(struct peer *p, struct fail *f)
@@ -557,8 +350,8 @@ static int check_idle(struct peer *p, struct fail *f)
     int threads = 0;
 
     for (int turn = 0; turn < 20; turn++) {
-        threads = count_threads(p->runner);
-        if (threads <= p->threads && count_children(p->runner) == 0)
+        threads = procstat_threads(p->runner);
+        if (threads <= p->threads && !procstat_has_children(p->runner))
             return 0;
         usleep(1000); /* stopped: what is on its way out goes on, what works does not */
     }
@@ -577,15 +370,26 @@ static int arm(struct peer *p, int n, uint64_t *arm_word, struct fail *f)
     struct envelope e;
     int rc;
 
-    rc = receive(p, 0, false, &e);
+    rc = channel_receive(p->fd, 0, false, &e);
     if (rc > 0)
         return forged(p, "a message between calls", f);
     if (rc < 0)
         return died(p, f);
-    if (send_to(p, &m, sizeof(m)) != 0)
+    if (channel_send(p->fd, &m, sizeof(m)) != 0)
         return died(p, f);
     *arm_word = m.arm;
     return expect(p, WIRE_ARMED, m.arm, false, "getting ready", &e, f);
+}
+
+/* The judge's own waking costs the pool's threads some tens of microseconds, the first thread none.
+ */
+static bool was_disturbed(const struct waited *before, const struct waited *after, int n_threads,
+                          uint64_t ns)
+{
+    uint64_t share = (uint64_t)(WAIT_SHARE * (double)ns);
+
+    return after->first - before->first > WAIT_FIRST_NS + share ||
+           after->all - before->all > WAIT_ALL_NS * (uint64_t)n_threads + share;
 }
 
 /* The reply's time after `start`, by the kernel's stamp where that is plausible. */
@@ -624,7 +428,7 @@ int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buff
         for (int i = 0; i < n_buffers; i++)
             control->offsets[k][i] = cells[k]->offset[i];
     control->nonce = nonce;
-    before = read_waits(p);
+    before = waits_read(&p->waits);
     start = now_ns();
     start_wall = wall_ns();
     __atomic_store_n(&control->go, arm_word, __ATOMIC_RELEASE);
@@ -633,7 +437,7 @@ int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buff
     out->ns = elapsed(start_wall, start, &e);
     peer_stop(p);
     out->inner_ns = e.m.reply.inner_ns;
-    after = read_waits(p);
+    after = waits_read(&p->waits);
     out->disturbed = was_disturbed(&before, &after, p->threads, out->ns);
     p->calls++;
     p->plausible += (double)out->inner_ns + CLAIM_SLACK_NS >= CLAIM_RATIO * (double)out->ns;

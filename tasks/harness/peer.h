@@ -17,8 +17,7 @@
 #include "fail.h"
 #include "job.h"
 #include "pack.h"
-
-#define PEER_THREADS_MAX JOB_THREADS_MAX
+#include "procstat.h"
 
 struct peer {
     const char *who; /* "candidate", "baseline", "champion" */
@@ -34,8 +33,7 @@ struct peer {
         plausible;  /* since the last look: all, and those whose claim fits the measured time */
     struct rng rng; /* nonces */
     bool stopped;
-    int waits[PEER_THREADS_MAX]; /* schedstat of each thread; n_waits are open */
-    int n_waits;
+    struct waits waits;
 };
 
 /* One finished call. */

@@ -125,7 +125,17 @@ static void *pool_worker(void *arg)
     return NULL;
 }
 
-int pool_new(int threads, struct pool **out, struct err *err)
+/* Where it may not, the thread goes where the system likes. */
+static void bind_to(pthread_t thread, int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    pthread_setaffinity_np(thread, sizeof(set), &set);
+}
+
+int pool_new(int threads, const uint16_t *cpus, struct pool **out, struct err *err)
 {
     size_t size = sizeof(struct pool) + (size_t)(threads > 1 ? threads - 1 : 0) * sizeof(pthread_t);
     struct pool *p = aligned_alloc(64, (size + 63) / 64 * 64);
@@ -141,6 +151,8 @@ int pool_new(int threads, struct pool **out, struct err *err)
             return err_set(err, ERR_LIMIT, "only %d of %d threads could be started", made + 1,
                            threads);
         }
+        if (cpus != NULL)
+            bind_to(p->workers[p->n_workers], cpus[p->n_workers + 1]);
     }
     *out = p;
     return 0;

@@ -12,12 +12,17 @@
 #ifndef KS_HARNESS_POOL_H
 #define KS_HARNESS_POOL_H
 
+#include <stdint.h>
+
 #include "base/err.h"
 
 struct pool;
 
-/* `threads` counts the caller: 1 makes no worker. ERR_NOMEM, ERR_LIMIT. */
-int pool_new(int threads, struct pool **out, struct err *err);
+/*
+ * `threads` counts the caller: 1 makes no worker. cpus[i]: the processor that thread i stays on,
+ * NULL for any; cpus[0] is the caller's, which is not bound. ERR_NOMEM, ERR_LIMIT.
+ */
+int pool_new(int threads, const uint16_t *cpus, struct pool **out, struct err *err);
 /* Runs fn(ctx, i) for i in [0, n) on all threads; returns when the last has ended.
  * ks_call.parallel. */
 void pool_run(void *pool, void (*fn)(void *ctx, int i), void *ctx, int n);

@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -15,11 +14,13 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "build.h"
+#include "confine.h"
 #include "probe_loops.h"
+#include "topology.h"
 
 #define PROBE_THREADS_MAX 256
-#define PROBE_TRIALS 5
-#define PROBE_FMA_NS (40 * NS_PER_MS) /* per trial */
+#define PROBE_TRIALS 30 /* short ones, so that some fall between other programs' turns */
+#define PROBE_FMA_NS (4 * NS_PER_MS) /* per trial */
 #define PROBE_BYTES_MAX (256ull << 20)
 
 enum probe_kind { PROBE_COPY, PROBE_READ, PROBE_FMA };
@@ -53,7 +54,7 @@ static void *share_run(void *arg)
     else if (s->kind == PROBE_READ)
         read_sink = probe_read(s->from, s->words);
     for (s->flops = 0; s->kind == PROBE_FMA && now_ns() - s->began_ns < PROBE_FMA_NS;)
-        s->flops += probe_fma(s->isa, 20000);
+        s->flops += probe_fma(s->isa, 2000);
     s->ended_ns = now_ns();
     return NULL;
 }
@@ -113,6 +114,7 @@ static int measure(int threads, long llc, enum vector_isa isa, struct rates *out
 
     if (from == NULL || to == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a block of %zu bytes", bytes);
+    confine_hurry();
     memset(from, 1, bytes);
     memset(to, 2, bytes);
     for (int i = 0; i < threads; i++) {
@@ -127,14 +129,6 @@ static int measure(int threads, long llc, enum vector_isa isa, struct rates *out
 }
 
 /* ---- what the system says of itself ---- */
-
-static int usable_cpus(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-
-    return MIN(MAX(n, 1), PROBE_THREADS_MAX);
-}
 
 /* The value of `key` in /proc/cpuinfo ("flags\t\t: fpu vme ..."), owned; NULL when there is none.
  */
@@ -157,25 +151,6 @@ static char *cpuinfo_value(const char *text, const char *key)
         at = at ? at + 1 : NULL;
     }
     return NULL;
-}
-
-/* Physical cores: distinct first siblings; `fallback` where the system does not say. */
-static int physical_cores(int fallback)
-{
-    int cores = 0;
-
-    for (int cpu = 0; cpu < PROBE_THREADS_MAX * 2; cpu++) {
-        CLEANUP(buf_release) struct buf text = { .max = 4096 };
-        struct err ignored;
-        char path[96];
-
-        snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
-                 cpu);
-        if (file_read(path, &text, &ignored) != 0)
-            break;
-        cores += strtol(buf_str(&text), NULL, 10) == cpu;
-    }
-    return cores > 0 ? MIN(cores, fallback) : fallback;
 }
 
 static json_t *word_list(const char *words)
@@ -326,12 +301,15 @@ static void add_processor(json_t *o)
 
 int probe(const char *name, const char *march, json_t **out, struct err *err)
 {
-    int threads = usable_cpus();
+    int threads;
+    struct topology cpus;
     char arch[64] = "unknown", toolchain[64];
     struct rates rates;
     json_t *o = json_object(), *sizes;
     long llc;
 
+    topology_read(&cpus);
+    threads = MIN(cpus.n_cpus, PROBE_THREADS_MAX);
     sizes = caches(&llc);
     if (o == NULL || sizes == NULL || measure(threads, llc, probe_vector_isa(), &rates, err) != 0) {
         json_decref(o);
@@ -344,7 +322,7 @@ int probe(const char *name, const char *march, json_t **out, struct err *err)
     json_object_set_new(o, "kind", json_string("cpu"));
     json_object_set_new(o, "arch", json_string(arch));
     add_processor(o);
-    json_object_set_new(o, "cores", json_integer(physical_cores(threads)));
+    json_object_set_new(o, "cores", json_integer(cpus.n_cores));
     json_object_set_new(o, "threads", json_integer(threads));
     json_object_set_new(o, "cache_bytes", sizes);
     json_object_set_new(o, "copy_gbs", rounded(rates.copy_gbs));

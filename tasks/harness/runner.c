@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -33,6 +34,8 @@ static struct {
     size_t arena_bytes;
     struct pool *pool;
     int threads;
+    int cpu;            /* where this thread begins each call */
+    cpu_set_t all_cpus; /* where it and threads of the program's own may go */
     kernel_fn *kernel;
     struct wire_shape shape;
     struct wire_control now; /* our copy of the control page */
@@ -145,10 +148,13 @@ static int start(struct err *err)
         init.kind != WIRE_INIT)
         return err_set(err, ERR_INTERNAL, "the judge did not say what to load");
     init.program[sizeof(init.program) - 1] = '\0';
-    run.threads = (int)init.threads;
+    run.threads = (int)MIN(init.threads, (uint32_t)WIRE_THREADS_MAX);
+    run.cpu = init.cpus[0];
+    CPU_ZERO(&run.all_cpus);
+    sched_getaffinity(0, sizeof(run.all_cpus), &run.all_cpus);
     if (map_arena(&init, err) != 0 || limit(&init, err) != 0)
         return -1;
-    if (pool_new(run.threads, &run.pool, err) != 0)
+    if (pool_new(run.threads, init.cpus, &run.pool, err) != 0)
         return -1;
     return load(&init, err);
 }
@@ -208,6 +214,21 @@ static void wait_for_go(const volatile struct wire_control *control, uint64_t ar
     }
 }
 
+/*
+ * Goes to its processor, and is free to leave it: two of the program's threads on one processor,
+ * while another stands idle, is what the system may settle into when it is busy. A thread that
+ * stayed bound would hand that down to threads that the program makes.
+ */
+static void go_home(void)
+{
+    cpu_set_t home;
+
+    CPU_ZERO(&home);
+    CPU_SET(run.cpu, &home);
+    if (sched_setaffinity(0, sizeof(home), &home) == 0)
+        sched_setaffinity(0, sizeof(run.all_cpus), &run.all_cpus);
+}
+
 static void serve_call(const struct wire_call *m)
 {
     const struct wire_control *control = (const struct wire_control *)(void *)run.arena;
@@ -215,6 +236,7 @@ static void serve_call(const struct wire_call *m)
     struct wire_reply done = { .kind = WIRE_DONE };
     uint64_t began;
 
+    go_home();
     pool_arm(run.pool);
     post(&armed, sizeof(armed));
     wait_for_go(control, m->arm);

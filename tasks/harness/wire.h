@@ -25,6 +25,7 @@
 #define WIRE_FD_ARENA 4
 #define WIRE_FD_PROGRAM 5 /* only without bwrap: the shared object */
 #define WIRE_BATCH_MAX 16
+#define WIRE_THREADS_MAX 256
 #define WIRE_NAME_MAX 64
 #define WIRE_AXES_MAX 32
 #define WIRE_CONTROL_BYTES 8192
@@ -48,6 +49,7 @@ struct wire_init {
     uint64_t
         memory_bytes; /* address space for the program, beyond the arena and the runner itself */
     char program[64]; /* what to load */
+    uint16_t cpus[WIRE_THREADS_MAX]; /* a processor for each thread, the caller's first */
 };
 
 struct wire_hello {

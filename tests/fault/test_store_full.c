@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A full disk, on a small tmpfs of its own: commits fail with a clean error, reads go on, commits go
- * on once there is space, and every acknowledged record is there afterwards. Needs root to mount;
- * without it the program is skipped (exit status 77).
+ * A full disk, on a small tmpfs of its own: commits fail with a clean error, reads go on, commits
+ * go on once there is space, and every acknowledged record is there afterwards. Needs root to
+ * mount; without it the program is skipped (exit status 77).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,8 @@
 
 #include "kb_fixture.h"
 
-/* On the small disk the log fills it; on the large one, tables are being written when it is full. */
+/* On the small disk the log fills it; on the large one, tables are being written when it is full.
+ */
 enum { DISK_SMALL = 16 << 20, DISK_LARGE = 72 << 20 };
 enum { DOC_BYTES = 100 << 10, DOCS_MAX = 4 * DISK_LARGE / DOC_BYTES, WAIT_S = 30 };
 

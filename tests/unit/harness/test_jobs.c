@@ -225,7 +225,7 @@ static void a_good_job_gives_a_complete_record_and_fills_the_cache(void **state)
     int files;
 
     (void)state;
-    /* a device that slow puts every time below half of its roofline */
+    /* a device that slow puts every time far below its floor */
     dir = strdup(evaltest_job(&env, "good", &job));
     evaltest_run(dir, &r);
     assert_string_equal(evaltest_status(&r), "clock_tampered");

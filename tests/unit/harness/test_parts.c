@@ -359,7 +359,7 @@ static void every_item_runs_exactly_once(void **state)
     struct err err;
 
     (void)state;
-    assert_int_equal(pool_new(3, &p, &err), 0);
+    assert_int_equal(pool_new(3, NULL, &p, &err), 0);
     for (int turn = 0; turn < 2000; turn++) {
         t.n = turn % 7 == 0 ? 1000 : turn % 5;
         memset((void *)&t, 0, sizeof(int) * 1000);
@@ -371,7 +371,7 @@ static void every_item_runs_exactly_once(void **state)
         pool_disarm(p);
     }
     pool_free(p);
-    assert_int_equal(pool_new(1, &p, &err), 0);
+    assert_int_equal(pool_new(1, NULL, &p, &err), 0);
     memset((void *)&t, 0, sizeof(int) * 1000);
     pool_run(p, count_item, &t, 10);
     assert_int_equal(t.seen[9], 1);

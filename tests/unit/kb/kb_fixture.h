@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the knowledge base share: folders, sample records made from a number, batches. */
+/* What the tests of the knowledge base share: folders, sample records made from a number, batches.
+ */
 #ifndef KS_TEST_KB_FIXTURE_H
 #define KS_TEST_KB_FIXTURE_H
 
@@ -142,8 +143,8 @@ static inline const struct evidence *sample_evidence(struct sample_evidence *s, 
     static const char *const shapes[] = { "num_kv_heads=4", "num_kv_heads=8" };
     bool failure = n % 5 == 4;
 
-    s->features = json_pack("{s:i, s:f}", "num_kv_heads", (int)(n % 2 ? 8 : 4), "load",
-                            (double)(n % 7) / 2);
+    s->features =
+        json_pack("{s:i, s:f}", "num_kv_heads", (int)(n % 2 ? 8 : 4), "load", (double)(n % 7) / 2);
     s->e = (struct evidence){ .claim = claim_id(claim),
                               .kind = (char *)(failure ? "failure" : "pair"),
                               .with = id_of_number("with", n),

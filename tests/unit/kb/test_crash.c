@@ -46,7 +46,8 @@ static void child_kill(struct child *c)
 
 /* ---- In the other process ---- */
 
-/* Each turn is one commit of an event, a claim, evidence and an evaluation; its number follows it. */
+/* Each turn is one commit of an event, a claim, evidence and an evaluation; its number follows it.
+ */
 static int commit_for_ever(const char *dir)
 {
     struct kb_options o = { .dir = dir, .clock = clock_system(), .sync = true };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Damaged files and records: opening refuses with a clear sentence, or verify names what is damaged. */
+/* Damaged files and records: opening refuses with a clear sentence, or verify names what is
+ * damaged. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -117,7 +118,8 @@ static void a_damaged_or_lost_current_refuses_to_open(void **arg)
     folder_remove(&f);
 }
 
-/* A log with damage in its middle holds acknowledged writes behind it: they are not to be dropped. */
+/* A log with damage in its middle holds acknowledged writes behind it: they are not to be dropped.
+ */
 static void a_damaged_log_refuses_to_open(void **arg)
 {
     struct tmp_folder f;

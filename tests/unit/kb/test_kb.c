@@ -354,6 +354,78 @@ static void reopening_gives_an_equal_digest(void **arg)
     assert_string_equal(before.hex, after.hex);
 }
 
+static int copy_fact(void *ctx, uint64_t seq, enum fact_kind kind, const struct id *id,
+                     const json_t *fact)
+{
+    struct id again;
+    struct err err;
+
+    assert_true(seq > 0);
+    assert_ok(kb_batch_add_fact(ctx, kind, fact, &again, &err));
+    assert_string_equal(again.hex, id->hex);
+    return 0;
+}
+
+static void put_some(struct state *s)
+{
+    for (uint64_t i = 0; i < 12; i++) {
+        put_claim(s->b, i);
+        put_evidence(s->b, i, i);
+        put_evaluation(s->b, i);
+    }
+    put_link(s->b, 1, 2);
+    put_retraction(s->b, FACT_CLAIM, claim_id(3));
+    commit(s->b);
+}
+
+static void facts_walked_into_another_base_make_the_same_base(void **arg)
+{
+    struct state *s = *arg;
+    struct tmp_folder f;
+    struct kb_batch *b;
+    struct kb *kb;
+    struct id here, there;
+    struct err err;
+
+    put_some(s);
+    folder_make(&f);
+    kb = base_open(f.path);
+    b = kb_batch_new(kb);
+    assert_ok(kb_each_fact(s->kb, 20, copy_fact, b, &err));
+    assert_ok(kb_each_fact(s->kb, 1, copy_fact, b, &err));
+    commit(b);
+    here = digest_of(s->kb);
+    there = digest_of(kb);
+    assert_string_equal(here.hex, there.hex);
+    kb_batch_free(b);
+    kb_close(kb);
+    folder_remove(&f);
+}
+
+static void a_backup_is_a_base_of_its_own(void **arg)
+{
+    struct state *s = *arg;
+    struct tmp_folder f;
+    struct id before, copy;
+    char dir[96];
+    struct kb *kb;
+    struct err err;
+
+    put_some(s);
+    before = digest_of(s->kb);
+    folder_make(&f);
+    snprintf(dir, sizeof(dir), "%s/backup", f.path);
+    assert_ok(kb_backup(s->kb, dir, &err));
+    assert_fails(kb_backup(s->kb, dir, &err), ERR_CONFLICT);
+    put_claim(s->b, 100); /* the base goes on, the backup does not */
+    commit(s->b);
+    kb = base_open(dir);
+    copy = digest_of(kb);
+    assert_string_equal(copy.hex, before.hex);
+    kb_close(kb);
+    folder_remove(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +441,8 @@ int main(void)
         CASE(insights_are_found_by_an_unambiguous_prefix),
         CASE(insights_are_listed_in_id_order),
         CASE(reopening_gives_an_equal_digest),
+        CASE(facts_walked_into_another_base_make_the_same_base),
+        CASE(a_backup_is_a_base_of_its_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,9 +131,8 @@ static void check_query(const struct corpus *c, struct lexical_scratch *s, const
     struct lexical_hit hits[100];
     double expected[100];
     size_t n, n_expected = plain_top(c, q, n_q, allowed, k, expected);
-    struct err err;
 
-    assert_ok(lexical_search(c->x, s, q, n_q, allowed, k, hits, &n, &err), err);
+    lexical_search(c->x, s, q, n_q, allowed, k, hits, &n);
     assert_int_equal(n, n_expected);
     for (size_t i = 0; i < n; i++) {
         assert_true(fabs(hits[i].score - expected[i]) < 1e-4);
@@ -167,16 +166,18 @@ static void lexical_agrees_with_brute_force(void **state)
     lexical_scratch_free(s);
 }
 
+/* More documents than are scored at a time. */
 static void lexical_obeys_filters_of_every_selectivity(void **state)
 {
+    enum { DOCS = 9000 };
     struct rng r = rng_seeded(2);
     struct lexical_scratch *s = lexical_scratch_new();
     struct corpus c;
 
     (void)state;
-    corpus_fill(&c, &r, 700);
-    for (int i = 0; i < 120; i++) {
-        uint64_t allowed[(700 + 63) / 64] = { 0 }, q[QUERY_MAX];
+    corpus_fill(&c, &r, DOCS);
+    for (int i = 0; i < 60; i++) {
+        uint64_t allowed[(DOCS + 63) / 64] = { 0 }, q[QUERY_MAX];
         uint64_t share = 1 + rng_below(&r, 100);
         size_t n = distinct_query(&r, q);
 
@@ -201,7 +202,7 @@ static void lexical_ranks_equal_documents_by_number(void **state)
     (void)state;
     for (int i = 0; i < 50; i++)
         assert_ok(lexical_add(x, doc, 2, &err), err);
-    assert_ok(lexical_search(x, s, doc, 2, NULL, 5, hits, &n, &err), err);
+    lexical_search(x, s, doc, 2, NULL, 5, hits, &n);
     assert_int_equal(n, 5);
     for (uint32_t i = 0; i < 5; i++)
         assert_int_equal(hits[i].doc, i);
@@ -226,7 +227,7 @@ static void lexical_counts_long_documents_and_many_occurrences(void **state)
     assert_int_equal(lexical_occurrences(x, word(5000), 0), 1);
     assert_int_equal(lexical_occurrences(x, word(1), 1), 0);
     assert_int_equal(lexical_frequency(x, word(1)), 1);
-    assert_ok(lexical_search(x, s, terms, 1, NULL, 1, &hit, &n, &err), err);
+    lexical_search(x, s, terms, 1, NULL, 1, &hit, &n);
     assert_true(n == 1 && hit.score > 0);
     free(terms);
     lexical_free(x);
@@ -245,13 +246,13 @@ static void lexical_searches_what_is_not_there(void **state)
     (void)state;
     for (size_t i = 0; i < 100; i++)
         q[i] = word(i);
-    assert_ok(lexical_search(x, s, q, 100, NULL, 1, &hit, &n, &err), err);
+    lexical_search(x, s, q, 100, NULL, 1, &hit, &n);
     assert_int_equal(n, 0);
     assert_ok(lexical_add(x, q, 0, &err), err); /* an empty document is a document */
     assert_int_equal(lexical_docs(x), 1);
-    assert_ok(lexical_search(x, s, q, 100, NULL, 1, &hit, &n, &err), err);
+    lexical_search(x, s, q, 100, NULL, 1, &hit, &n);
     assert_int_equal(n, 0);
-    assert_ok(lexical_search(x, s, q, 0, NULL, 1, &hit, &n, &err), err);
+    lexical_search(x, s, q, 0, NULL, 1, &hit, &n);
     assert_int_equal(n, 0);
     lexical_free(x);
     lexical_scratch_free(s);

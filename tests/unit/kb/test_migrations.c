@@ -80,7 +80,8 @@ static void make_schema_0(const char *dir, uint64_t facts)
 
 /* ---- Cases ---- */
 
-static int count_evaluation(void *ctx, uint64_t seq, const struct id *id, const struct evaluation *e)
+static int count_evaluation(void *ctx, uint64_t seq, const struct id *id,
+                            const struct evaluation *e)
 {
     uint64_t *n = ctx;
 

@@ -53,7 +53,8 @@ static json_t *failure_json(void)
 
 static json_t *retraction_json(void)
 {
-    return json_pack("{s:s, s:s, s:s}", "kind", "claim", "target", claim_id(1).hex, "reason", "why");
+    return json_pack("{s:s, s:s, s:s}", "kind", "claim", "target", claim_id(1).hex, "reason",
+                     "why");
 }
 
 static json_t *link_json(void)
@@ -139,8 +140,7 @@ static void a_missing_unknown_or_mistyped_field_is_named(void **arg)
         const char *key;
         json_t *v;
 
-        json_object_foreach(whole, key, v)
-        {
+        json_object_foreach (whole, key, v) {
             json_t *j = json_deep_copy(whole);
             char quoted[64];
 
@@ -274,6 +274,24 @@ static void any_text_is_written_canonically(void **arg)
     }
 }
 
+/* Numbers of every kind come back as they are: an integer stays one, a real keeps its digits. */
+static void context_features_keep_their_numbers(void **arg)
+{
+    json_t *j = evidence_json();
+    struct err err;
+
+    (void)arg;
+    json_object_set_new(j, "features",
+                        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:i}", "most",
+                                  (json_int_t)INT64_MAX, "least", (json_int_t)INT64_MIN, "third",
+                                  1.0 / 3, "tiny", 5e-300, "huge", 1e300, "minus", -2.5, "zero",
+                                  0));
+    assert_ok(evidence_trip(j, &err));
+    json_object_set_new(j, "features", json_object());
+    assert_ok(evidence_trip(j, &err));
+    json_decref(j);
+}
+
 static void text_that_is_not_utf8_is_refused(void **arg)
 {
     struct buf text = { .max = 1 << 16 };
@@ -336,6 +354,7 @@ int main(void)
         cmocka_unit_test(values_that_are_not_allowed_are_refused),
         cmocka_unit_test(texts_over_their_cap_are_refused),
         cmocka_unit_test(any_text_is_written_canonically),
+        cmocka_unit_test(context_features_keep_their_numbers),
         cmocka_unit_test(text_that_is_not_utf8_is_refused),
         cmocka_unit_test(damaged_text_is_refused_or_read),
         cmocka_unit_test(ids_are_sha256),

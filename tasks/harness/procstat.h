@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the kernel says of a process of another user or namespace: threads, children, waiting for a
+ * processor. Where it does not say, the answer is the harmless one. Thread: any.
+ */
+#ifndef KS_HARNESS_PROCSTAT_H
+#define KS_HARNESS_PROCSTAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PROCSTAT_THREADS_MAX 256
+
+/* How many threads; -1 when the kernel does not say. */
+int procstat_threads(pid_t pid);
+/* True when the main thread has children. */
+bool procstat_has_children(pid_t pid);
+
+/* Open files on the threads that a process has now. */
+struct waits {
+    int fds[PROCSTAT_THREADS_MAX]; /* the main thread's first */
+    int n;
+};
+
+/* Nanoseconds that threads have been ready to run without running. */
+struct waited {
+    uint64_t first, all; /* the main thread; all of them */
+};
+
+void waits_open(struct waits *w, pid_t pid);
+struct waited waits_read(const struct waits *w);
+void waits_close(struct waits *w);
+
+#endif
