@@ -144,7 +144,7 @@ int conf_new(struct conf **out, struct err *err)
         .max_connections = 1100,
         .pairs_min = 5,
         .pairs_max = 25,
-        .timing_budget_s = 0.6,
+        .timing_budget_s = 0.2,
     };
     *out = c;
     return 0;

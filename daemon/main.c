@@ -17,9 +17,9 @@
 #include "base/str.h"
 #include "conf.h"
 #include "daemon.h"
-#include "kb.h"
 #include "log.h"
 #include "loop.h"
+#include "migrations.h"
 #include "rpc/rpc_docs.h"
 
 enum { DRAIN_STEP_MS = 50, DRAIN_STEPS = 40, DOCS_MAX = 1 << 20 };
@@ -150,27 +150,27 @@ static int print_docs(const struct conf *unused, struct buf *out, struct err *er
     return rpc_docs(out, err);
 }
 
-/*
- * Opening checks the schema and refuses another one with a sentence. Schema 1 is the first: there
- * is no older one to come from, so a base that opens is up to date.
- */
-static int migrate_run(const char *data, struct err *err)
+static void say(void *ctx, const char *sentence)
 {
-    struct kb_options o = { .dir = data, .clock = clock_system(), .sync = true };
-    struct kb_stats stats;
-    struct kb *kb;
-    int rc;
+    (void)ctx;
+    printf("%s\n", sentence);
+}
 
-    if (!file_is_dir(data))
-        return err_set(err, ERR_NOT_FOUND, "there is no knowledge base in '%s'", data);
-    if (kb_open(&o, &kb, err) != 0)
+static int migrate_run(const char *data, bool dry_run, struct err *err)
+{
+    struct migrations_options o = {
+        .dir = data, .clock = clock_system(), .dry_run = dry_run, .say = say
+    };
+    size_t pending;
+
+    if (migrations_run(&o, &pending, err) != 0)
         return -1;
-    rc = kb_get_stats(kb, &stats, err);
-    kb_close(kb);
-    if (rc == 0)
-        printf("knowledge base '%s' has schema %u, the present one; nothing to do\n", data,
-               stats.schema);
-    return rc;
+    if (pending > 0)
+        printf("knowledge base '%s': %zu migration%s to be done\n", data, pending,
+               pending == 1 ? " is" : "s are");
+    else
+        printf("knowledge base '%s' has the present schema\n", data);
+    return 0;
 }
 
 /* ---- Running ---- */
@@ -274,7 +274,7 @@ static int run_args(const struct args *args, struct err *err)
     if (args->check_config)
         rc = print_text(conf_print, conf, err);
     else if (args->migrate)
-        rc = migrate_run(conf->data, err);
+        rc = migrate_run(conf->data, args->dry_run, err);
     else
         rc = run_daemon(conf, err);
     conf_free(conf);

@@ -479,32 +479,39 @@ static inline bool any_above(const float *acc, float value)
     return any != 0;
 }
 
+/* What the terms added up so far must exceed for the others to lift a document into the answer. */
+static float least_partial(const struct search *q, size_t first_term)
+{
+    return MAX((top_least(&q->top) - q->rest[first_term]) / bound_slack, 0);
+}
+
 /* Looks up the block's documents that the terms from `first_term` on can still lift into the
  * answer. */
 static void settle_block(struct search *q, uint32_t first, size_t first_term)
 {
-    float *acc = q->s->acc;
+    float need = least_partial(q, first_term);
+    const float *acc = q->s->acc;
 
     for (size_t i = 0; i < BLOCK; i += STRIDE) {
-        float need = (top_least(&q->top) - q->rest[first_term]) / bound_slack;
-
-        if (!any_above(acc + i, MAX(need, 0)))
+        if (!any_above(acc + i, need))
             continue;
         for (size_t k = i; k < i + STRIDE; k++)
-            if (acc[k] > MAX(need, 0) && is_allowed(q, first + (uint32_t)k))
+            if (acc[k] > need && is_allowed(q, first + (uint32_t)k))
                 look_up(q, first + (uint32_t)k, acc[k], first_term);
+        need = least_partial(q, first_term);
     }
 }
 
 /*
  * How many terms to add up in the next block. Documents with none of them cannot enter when what
- * the others can add is at most the k-th best score; stopping at half of it leaves few to look up.
+ * the others can add is at most the k-th best score; stopping at an eighth of it leaves few to look
+ * up, which costs many times what adding up costs.
  */
 static size_t essential_terms(const struct search *q)
 {
     size_t n = q->n;
 
-    while (n > 0 && q->rest[n - 1] <= top_least(&q->top) / 2)
+    while (n > 0 && q->rest[n - 1] <= top_least(&q->top) / 8)
         n--;
     return n;
 }

@@ -21,7 +21,7 @@ enum {
     POOL_MIN = 100,   /* candidates from each search */
     POOL_PER_HIT = 4, /* or this many for each hit asked for */
     POOL_MAX = LIMIT_MAX * POOL_PER_HIT,
-    JUDGED_MIN = 60,   /* candidates whose usefulness is judged */
+    JUDGED_MIN = 40,   /* candidates whose usefulness is judged */
     BROWSE_MAX = 1024, /* insights judged one by one when there is no text */
     RRF_K = 60,
     CONCEPTS_MAX = 16,

@@ -27,8 +27,10 @@ enum {
     LISTS_MAX = 65536,
     LARGE_PAGE = 2 << 20,
     SCAN_BLOCK = 16,       /* products computed at a time */
-    FILTER_PROBES_MAX = 4, /* times VINDEX_PROBES */
+    FILTER_PROBES_MAX = 2, /* times VINDEX_PROBES */
     PREFETCH_BLOCK = 32,   /* vectors asked from memory ahead of their use */
+    PREFETCH_AHEAD = 4,
+    PLACES = 128, /* of a list looked at together */
 };
 
 struct chunk {
@@ -412,26 +414,37 @@ static void scan_list(const struct vlist *l, const struct probe *q, struct top *
     }
 }
 
+/* Some vectors of a list, each asked from memory a few ahead of its use. */
+static void scan_places(const struct vlist *l, const struct probe *q, const uint32_t *at, size_t n,
+                        struct top *top)
+{
+    for (size_t k = 0; k < MIN(n, (size_t)PREFETCH_AHEAD); k++)
+        prefetch_bytes(&l->v[at[k]], sizeof(l->v[0]));
+    for (size_t k = 0; k < n; k++) {
+        int32_t dot;
+
+        if (k + PREFETCH_AHEAD < n)
+            prefetch_bytes(&l->v[at[k + PREFETCH_AHEAD]], sizeof(l->v[0]));
+        embed_dots(&q->wide, &l->v[at[k]], 1, &dot);
+        top_add(top, (struct vindex_hit){ l->numbers[at[k]],
+                                          (float)dot * q->inverse * l->inverse[at[k]] });
+    }
+}
+
 static void scan_list_allowed(const struct vlist *l, const struct probe *q, struct top *top)
 {
-    uint32_t at[PREFETCH_BLOCK];
-    size_t n = 0;
+    uint32_t at[PLACES];
 
-    for (uint32_t i = 0; i < l->n || n > 0; i++) {
-        if (i < l->n && is_allowed(q, l->numbers[i])) {
-            prefetch_bytes(&l->v[i], sizeof(l->v[i]));
-            at[n++] = i;
-        }
-        if (n < PREFETCH_BLOCK && i + 1 < l->n)
-            continue;
-        for (size_t k = 0; k < n; k++) {
-            int32_t dot;
+    for (uint32_t i = 0; i < l->n;) {
+        uint32_t end = MIN(l->n, i + PLACES);
+        size_t n = 0;
 
-            embed_dots(&q->wide, &l->v[at[k]], 1, &dot);
-            top_add(top, (struct vindex_hit){ l->numbers[at[k]],
-                                              (float)dot * q->inverse * l->inverse[at[k]] });
+        /* Written always and counted when allowed: a branch would often be guessed wrong. */
+        for (; i < end; i++) {
+            at[n] = i;
+            n += is_allowed(q, l->numbers[i]);
         }
-        n = 0;
+        scan_places(l, q, at, n, top);
     }
 }
 

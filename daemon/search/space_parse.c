@@ -170,7 +170,7 @@ static int parse_param_body(struct space_param *p, const json_t *obj, struct err
     static const char *const keys[] = { "name",    "type",      "kind", "role",       "values",
                                         "default", "technique", "help", "value_help", NULL };
     char seen[SPACE_SHOWN_MAX];
-    int type, kind, role;
+    int type = 0, kind = 0, role = 0;
 
     if (check_keys(obj, keys, "the parameter", err) != 0 ||
         take_choice(obj, "type", space_type_names, SPACE_TYPE_COUNT, &type, err) != 0 ||

@@ -48,6 +48,8 @@ int jsonx_parse(const char *text, size_t len, const char *what, json_t **out, st
     if (v == NULL) {
         char seen[160];
 
+        if (json_error_code(&je) == json_error_out_of_memory)
+            return err_set(err, ERR_NOMEM, "no memory to read %s", what);
         str_visible(je.text, strlen(je.text), seen, sizeof(seen));
         return err_set(err, ERR_INVALID, "%s is not JSON: %s (line %d, column %d)", what, seen,
                        je.line, je.column);
@@ -69,7 +71,19 @@ int jsonx_load(const char *path, size_t max, json_t **out, struct err *err)
 
 char *jsonx_canonical(const json_t *v)
 {
-    return json_dumps(v, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    enum { FLAGS = JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17) };
+    /* In two passes: json_dumps may cut its text without a word when memory runs out. */
+    size_t len = json_dumpb(v, NULL, 0, FLAGS);
+    char *text = len > 0 ? malloc(len + 1) : NULL;
+
+    if (text == NULL)
+        return NULL;
+    if (json_dumpb(v, text, len, FLAGS) != len) {
+        free(text);
+        return NULL;
+    }
+    text[len] = '\0';
+    return text;
 }
 
 const char *jsonx_str(const json_t *obj, const char *key, const char *fallback)

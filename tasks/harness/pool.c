@@ -14,8 +14,8 @@
 
 #include "base/mem.h"
 
-#define SPIN_NS 30000ull          /* after a region */
-#define SPIN_ARMED_NS 10000000ull /* between "armed" and the first region */
+#define SPIN_NS 50000ull          /* after a region, and after "go" */
+#define SPIN_ARMED_NS 10000000ull /* between "armed" and "go" */
 
 #define STATE_OPEN (1ull << 31)
 #define STATE_COUNT (STATE_OPEN - 1)
@@ -85,26 +85,31 @@ static bool join_region(struct pool *p, uint32_t *seen)
     return true;
 }
 
-/* Spins for work; returns false when it is time to sleep. */
+/*
+ * Spins for work; returns false when it is time to sleep. While armed it lets others have the
+ * processor now and then, since the judge may need it to say "go".
+ */
 static bool spin_for_work(struct pool *p, uint32_t *seen)
 {
     uint64_t start = now_ns();
+    bool was_armed = false;
 
     for (unsigned turn = 0;; turn++) {
-        if (atomic_load(&p->quit))
-            return true;
-        if (join_region(p, seen))
+        bool armed = atomic_load(&p->armed);
+
+        if (atomic_load(&p->quit) || join_region(p, seen))
             return true;
         for (int i = 0; i < 32; i++)
             cpu_relax();
-        if (turn % 16 == 15) {
-            bool armed = atomic_load(&p->armed);
-
-            if (now_ns() - start > (armed ? SPIN_ARMED_NS : SPIN_NS))
-                return false;
-            if (armed)
-                sched_yield(); /* the judge may need this core to say "go" */
-        }
+        if (was_armed && !armed)
+            start = now_ns();
+        was_armed = armed;
+        if (turn % 16 != 15)
+            continue;
+        if (now_ns() - start > (armed ? SPIN_ARMED_NS : SPIN_NS))
+            return false;
+        if (armed)
+            sched_yield();
     }
 }
 

@@ -26,9 +26,9 @@ int pool_new(int threads, const uint16_t *cpus, struct pool **out, struct err *e
 /* Runs fn(ctx, i) for i in [0, n) on all threads; returns when the last has ended.
  * ks_call.parallel. */
 void pool_run(void *pool, void (*fn)(void *ctx, int i), void *ctx, int n);
-/* Wakes the workers so that they spin until the next region, for at most some 10 ms. */
+/* Wakes the workers so that they spin until pool_disarm, for at most some 10 ms. */
 void pool_arm(struct pool *pool);
-/* Lets armed workers go to sleep again. */
+/* Work is about to come: armed workers spin a moment more and then sleep, as after a region. */
 void pool_disarm(struct pool *pool);
 /* Stops and joins the workers. NULL is fine. */
 void pool_free(struct pool *pool);

@@ -240,6 +240,7 @@ static void serve_call(const struct wire_call *m)
     pool_arm(run.pool);
     post(&armed, sizeof(armed));
     wait_for_go(control, m->arm);
+    pool_disarm(run.pool);
     began = now_ns();
     memcpy(run.now.offsets, control->offsets, sizeof(run.now.offsets[0]) * m->n_calls);
     done.nonce = control->nonce;
@@ -247,7 +248,6 @@ static void serve_call(const struct wire_call *m)
     done.inner_ns = now_ns() - began;
     done.starved = done.value != 0 && is_starved();
     post(&done, sizeof(done));
-    pool_disarm(run.pool);
 }
 
 int runner_verb(void)
