@@ -10,9 +10,9 @@
 #include <stddef.h>
 
 /*
- * Standard deviation, in log, of what differs from one evaluation to the next although nothing
- * changed: where the kernel put pages and code. Pairs within one evaluation cannot show it, so it
- * is added to their spread. Measured with equal programs; docs/harness.md has the numbers.
+ * Allowance, as a standard deviation in log, for what differs from one evaluation to the next
+ * although nothing changed: where the kernel put pages and code. Pairs within one evaluation cannot
+ * show it. A cautious choice, not yet a measurement; docs/harness.md has what was measured.
  */
 #define STATS_SESSION_SD 0.003
 
