@@ -371,11 +371,10 @@ static int spawn_with(struct local_job *j, const struct pipes *p)
     posix_spawn_file_actions_adddup2(&files, p->out[1], 1);
     posix_spawn_file_actions_adddup2(&files, p->err[1], 2);
     posix_spawnattr_init(&attr);
-    posix_spawnattr_setpgroup(&attr, 0);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &all);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                        POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(&attr,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     rc = posix_spawn(&j->pid, j->l->config.program, &files, &attr, argv, env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&files);

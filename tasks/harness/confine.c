@@ -225,12 +225,10 @@ void confine_hurry(void)
     syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
-/* Where sessions are scheduled as groups, niceness counts within the session only: so raise all of
- * it. */
-static void hurry_session(void)
+void confine_hurry_session(void)
 {
     static const char nice_text[] = CONFINE_NICE_TEXT;
-    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    int fd = getsid(0) == getpid() ? open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC) : -1;
 
     if (fd >= 0) {
         (void)!write(fd, nice_text, sizeof(nice_text) - 1);
@@ -259,7 +257,7 @@ static void child_run(const struct confine_spec *s, const struct child_fds *c, c
     setsid(); /* its own group to kill, and no terminal to write to */
     if (s->role != ROLE_BUILDER) {
         confine_hurry();
-        hurry_session();
+        confine_hurry_session();
     }
     child_limit(RLIMIT_CORE, 0);
     dup2(c->null, 0);

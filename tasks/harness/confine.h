@@ -71,6 +71,12 @@ int confine_uid(int slot, enum confine_role role);
 #define CONFINE_NICE (-15)
 #define CONFINE_NICE_TEXT "-15"
 void confine_hurry(void);
+/*
+ * Where sessions are scheduled as groups, niceness counts within the session only: raises all of
+ * it, if this process leads a session of its own. A judge in a lesser session than the runners
+ * would wait milliseconds for a processor on which a runner spins.
+ */
+void confine_hurry_session(void);
 
 /* A memory file with these contents, close-on-exec; -1 with `*err`. */
 int confine_memfd(const char *name, const void *data, size_t len, struct err *err);

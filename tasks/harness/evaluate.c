@@ -226,6 +226,7 @@ static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
         start_known(c, ROLE_CHAMPION, &c->job->champion, "champion", f) != 0)
         return -1;
     confine_hurry();
+    confine_hurry_session();
     if (run_contests(c, e, f) != 0)
         return -1;
     return sum_up(c, e, f);
