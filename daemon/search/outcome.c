@@ -13,10 +13,8 @@
 
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
 {
-    const struct trial *champion = search_trial(s, s->champion);
-
-    return champion != NULL && r->status == EVAL_OK &&
-           eval_result_objective_q(r) > champion->objective_q;
+    return s->champion != 0 && r->status == EVAL_OK &&
+           eval_result_objective_q(r) > search_best_q(s);
 }
 
 /* "Improved" needs a lower confidence bound above 1 against the champion, measured side by side. */
@@ -130,12 +128,20 @@ static json_t *duel_json(const struct search *s, const struct eval_result *duel)
     json_t *j = json_pack("{s:I, s:s}", "champion", (json_int_t)s->champion, "status",
                           eval_status_name(duel->status));
 
-    if (duel->status != EVAL_OK)
+    if (duel->status != EVAL_OK) {
         json_object_set_new(j, "message", json_string(duel->message));
-    else if (duel->has_champion)
+    } else if (duel->has_champion) {
+        int64_t challenger_q = eval_result_objective_q(duel);
+
         json_object_set_new(j, "ratio",
                             json_pack("[f, f, f]", duel->vs_champion.ci_low,
                                       duel->vs_champion.ratio, duel->vs_champion.ci_high));
+        /* Both were measured again beside the baseline: what the champion is worth is pooled over
+         * all its duels. */
+        json_object_set_new(j, "challenger_q", json_integer(challenger_q));
+        json_object_set_new(j, "champion_q",
+                            json_integer(challenger_q - quantise_log(duel->vs_champion.ratio)));
+    }
     return j;
 }
 
@@ -241,11 +247,10 @@ int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
 static void attach_best(const struct search *s, struct world_edit *edit)
 {
     const struct trial *t = search_trial(s, s->cycle_best);
-    const struct trial *champion = search_trial(s, s->champion);
     const struct world_node *n = world_get(s->world, world_find(s->world, s->cycle_node));
     json_t *assignment = space_to_json(s->space, t->a);
     CLEANUP(freep) char *text = jsonx_canonical(assignment);
-    double below_best = champion ? 1e-6 * (double)(t->objective_q - champion->objective_q) : 0;
+    double below_best = s->champion ? 1e-6 * (double)(t->objective_q - search_best_q(s)) : 0;
     char notes[300];
     struct world_spec *patch;
     int len;

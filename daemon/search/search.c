@@ -206,6 +206,11 @@ uint64_t search_measured(const struct search *s)
     return s->n_trials - (search_open_trial(s) != NULL);
 }
 
+int64_t search_best_q(const struct search *s)
+{
+    return s->champion_n > 0 ? s->champion_sum_q / s->champion_n : 0;
+}
+
 const char *search_exhausted(const struct search *s)
 {
     if (search_measured(s) >= s->spec.budget_evals)
@@ -368,23 +373,51 @@ static int apply_lost(struct search *s, const json_t *ev, struct err *err)
     return 0;
 }
 
-static void count_trial(struct search *s, struct trial *t)
+static void observe(struct search *s, const struct trial *t, bool ok, int64_t objective_q)
 {
-    struct err ignored;
+    struct err ignored; /* only an invalid assignment is refused, and the space parsed this one */
 
+    if (s->engine)
+        engine_observe(s->engine, t->a, ok ? -1e-6 * (double)objective_q : NAN, t->arm, &ignored);
+}
+
+/* A duel measured both again: the winner's estimate and the engine's records gain by it. */
+static void count_duel(struct search *s, const struct trial *t, const json_t *duel)
+{
+    const struct trial *champion = search_trial(s, s->champion);
+    int64_t challenger_q = jsonx_int(duel, "challenger_q", 0);
+    int64_t champion_q = jsonx_int(duel, "champion_q", 0);
+
+    if (champion == NULL || json_object_get(duel, "champion_q") == NULL)
+        return;
+    observe(s, t, true, challenger_q);
+    observe(s, champion, true, champion_q);
+    if (t->improved) {
+        s->champion_sum_q = challenger_q;
+        s->champion_n = 1;
+    } else {
+        s->champion_sum_q += champion_q;
+        s->champion_n++;
+    }
+}
+
+static void count_trial(struct search *s, struct trial *t, const json_t *duel)
+{
     stagnation_count(&s->stagnation, t->ok, t->objective_q);
     if (t->ok &&
         (s->cycle_best == 0 || t->objective_q > search_trial(s, s->cycle_best)->objective_q))
         s->cycle_best = t->n;
-    if (t->improved)
+    observe(s, t, t->ok, t->objective_q);
+    count_duel(s, t, duel);
+    if (t->improved) {
         s->champion = t->n;
+        s->champion_sum_q += t->objective_q;
+        s->champion_n++;
+    }
     if (s->champion != 0) {
         t->has_best = true;
-        t->best_q = search_trial(s, s->champion)->objective_q;
+        t->best_q = search_best_q(s);
     }
-    if (s->engine)
-        engine_observe(s->engine, t->a, t->ok ? -1e-6 * (double)t->objective_q : NAN, t->arm,
-                       &ignored);
 }
 
 static int apply_measured(struct search *s, const json_t *ev, struct err *err)
@@ -408,7 +441,7 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     s->wall_ns += (uint64_t)jsonx_int(ev, "wall_ns", 0);
     s->device_ns += t->device_ns;
     t->measured = true;
-    count_trial(s, t);
+    count_trial(s, t, json_object_get(ev, "duel"));
     return 0;
 }
 

@@ -96,8 +96,10 @@ struct search {
     uint64_t cycle;
     char cycle_node[WORLD_ID_MAX + 1];
     struct stagnation stagnation;
-    size_t cycle_best;           /* trial number of the cycle's best pass; 0 for none */
-    size_t champion;             /* trial number; 0 for none */
+    size_t cycle_best;      /* trial number of the cycle's best pass; 0 for none */
+    size_t champion;        /* trial number; 0 for none */
+    int64_t champion_sum_q; /* of all its measurements: its own and those of its duels */
+    int64_t champion_n;
     uint64_t wall_ns, device_ns; /* spent */
 
     pthread_mutex_t lock;
@@ -128,6 +130,8 @@ struct trial *search_trial(const struct search *s, uint64_t n);
 /* The trial that was planned and not yet measured; NULL when there is none. */
 struct trial *search_open_trial(const struct search *s);
 uint64_t search_measured(const struct search *s);
+/* The champion's objective, micro-log: the mean of its measurements. 0 without a champion. */
+int64_t search_best_q(const struct search *s);
 /* Why nothing more will be planned: budget or time used up. NULL while something is left. */
 const char *search_exhausted(const struct search *s);
 /* What learn.h wants to know; borrows from the search. */

@@ -35,7 +35,7 @@ json_t *search_summary(const struct search *s)
     json_object_set_new(doc, "reason", json_string(s->reason));
     json_object_set_new(doc, "evaluations", json_integer((json_int_t)search_measured(s)));
     if (champion != NULL) {
-        json_object_set_new(doc, "best_objective", json_real(factor(champion->objective_q)));
+        json_object_set_new(doc, "best_objective", json_real(factor(search_best_q(s))));
         json_object_set_new(doc, "best_assignment", space_to_json(s->space, champion->a));
     }
     return doc;
@@ -47,15 +47,17 @@ static json_t *best_json(const struct search *s)
 {
     const struct trial *t = search_trial(s, s->champion);
 
+    double log_best = 1e-6 * (double)search_best_q(s), sd;
+
     if (t == NULL)
         return json_null();
+    sd = 1e-6 * (double)t->sd_q / sqrt((double)s->champion_n);
     /* 1.96 standard deviations of the log of the objective: a 95 % interval */
-    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:o}", "program", s->scope.program.hex,
+    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:I, s:o}", "program", s->scope.program.hex,
                      "assignment", space_to_json(s->space, t->a), "evaluation", (json_int_t)t->n,
-                     "objective", factor(t->objective_q), "ci_low",
-                     exp(1e-6 * ((double)t->objective_q - 1.96 * (double)t->sd_q)), "ci_high",
-                     exp(1e-6 * ((double)t->objective_q + 1.96 * (double)t->sd_q)), "roofline",
-                     real_or_null(t->roofline));
+                     "objective", exp(log_best), "ci_low", exp(log_best - 1.96 * sd), "ci_high",
+                     exp(log_best + 1.96 * sd), "measurements", (json_int_t)s->champion_n,
+                     "roofline", real_or_null(t->roofline));
 }
 
 static json_t *curve_json(const struct search *s)
