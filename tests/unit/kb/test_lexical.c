@@ -65,20 +65,35 @@ static size_t occurrences(const struct corpus *c, size_t doc, uint64_t term)
     return n;
 }
 
-static double plain_score(const struct corpus *c, size_t doc, const uint64_t *q, size_t n_q)
+/* What a score needs of the whole corpus; the same for all documents of one query. */
+struct plain {
+    double average;
+    double df[QUERY_MAX];
+};
+
+static struct plain plain_of(const struct corpus *c, const uint64_t *q, size_t n_q)
 {
-    double average = 0, score = 0;
+    struct plain p = { 0 };
 
-    for (size_t i = 0; i < c->n; i++)
-        average += (double)c->docs[i].n / (double)c->n;
+    for (size_t i = 0; i < c->n; i++) {
+        p.average += (double)c->docs[i].n / (double)c->n;
+        for (size_t t = 0; t < n_q; t++)
+            p.df[t] += occurrences(c, i, q[t]) > 0;
+    }
+    return p;
+}
+
+static double plain_score(const struct corpus *c, const struct plain *p, size_t doc,
+                          const uint64_t *q, size_t n_q)
+{
+    double score = 0;
+
     for (size_t t = 0; t < n_q; t++) {
-        double tf = (double)occurrences(c, doc, q[t]), df = 0;
+        double tf = (double)occurrences(c, doc, q[t]), df = p->df[t];
 
-        for (size_t i = 0; i < c->n; i++)
-            df += occurrences(c, i, q[t]) > 0;
         if (tf > 0)
             score += log(1 + ((double)c->n - df + 0.5) / (df + 0.5)) * tf * 2.2 /
-                     (tf + 1.2 * (0.25 + 0.75 * (double)c->docs[doc].n / average));
+                     (tf + 1.2 * (0.25 + 0.75 * (double)c->docs[doc].n / p->average));
     }
     return score;
 }
@@ -111,11 +126,12 @@ static size_t plain_top(const struct corpus *c, const uint64_t *q, size_t n_q,
                         const uint64_t *allowed, size_t k, double *out)
 {
     double *all = xcalloc(c->n, sizeof(*all));
+    struct plain p = plain_of(c, q, n_q);
     size_t n = 0;
 
     for (size_t i = 0; i < c->n; i++)
         if (allowed == NULL || (allowed[i / 64] >> (i % 64) & 1) != 0)
-            all[i] = plain_score(c, i, q, n_q);
+            all[i] = plain_score(c, &p, i, q, n_q);
     qsort(all, c->n, sizeof(*all), compare_falling);
     while (n < MIN(k, c->n) && all[n] > 0) {
         out[n] = all[n];
@@ -131,12 +147,13 @@ static void check_query(const struct corpus *c, struct lexical_scratch *s, const
     struct lexical_hit hits[100];
     double expected[100];
     size_t n, n_expected = plain_top(c, q, n_q, allowed, k, expected);
+    struct plain p = plain_of(c, q, n_q);
 
     lexical_search(c->x, s, q, n_q, allowed, k, hits, &n);
     assert_int_equal(n, n_expected);
     for (size_t i = 0; i < n; i++) {
         assert_true(fabs(hits[i].score - expected[i]) < 1e-4);
-        assert_true(fabs(hits[i].score - plain_score(c, hits[i].doc, q, n_q)) < 1e-4);
+        assert_true(fabs(hits[i].score - plain_score(c, &p, hits[i].doc, q, n_q)) < 1e-4);
         if (allowed != NULL)
             assert_true((allowed[hits[i].doc / 64] >> (hits[i].doc % 64) & 1) != 0);
         if (i > 0)
