@@ -511,8 +511,10 @@ const struct rpc_method rpc_search_methods[] = {
     { "search.show", one_rows, sizeof(struct one_params), 0, search_show,
       "Everything about one search: best program, curve of evaluations, seeds from memory.",
       "{id, task, device, set, proposer, strategy, policy, warm, seed, state, reason, created, "
-      "budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, measurements, "
-      "measurements, roofline}, curve[{evaluation, status, objective, best, arm, program, assignment, node}], "
+      "budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, "
+      "measurements, "
+      "measurements, roofline}, curve[{evaluation, status, objective, best, arm, program, "
+      "assignment, node}], "
       "evaluations, failures{}, seeds[], predictions{n, crps}, nodes, cycles, trying{}, "
       "overhead{n, own_ms_median, sync_ms_median}}",
       NULL },

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A byte buffer that is born with its cap: appending past `max` is ERR_LIMIT, never a truncation.
- * The bytes are always followed by a NUL that `len` does not count, so text can be read as a string.
- * Thread: any; a buffer belongs to its caller.
+ * The bytes are always followed by a NUL that `len` does not count, so text can be read as a
+ * string. Thread: any; a buffer belongs to its caller.
  */
 #ifndef KS_BASE_BUF_H
 #define KS_BASE_BUF_H
@@ -29,7 +29,8 @@ void buf_consume(struct buf *b, size_t n);
 void buf_clear(struct buf *b);
 /* Frees the memory; the buffer is then empty and reusable. */
 void buf_release(struct buf *b);
-/* Gives the NUL-terminated bytes away (an empty string when there are none; NULL when memory is out). */
+/* Gives the NUL-terminated bytes away (an empty string when there are none; NULL when memory is
+ * out). */
 char *buf_take(struct buf *b);
 /* The text, "" when empty; borrowed until the next change. */
 const char *buf_str(const struct buf *b);

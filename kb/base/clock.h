@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time is passed in: a struct clock is a pair of functions, so that a whole search runs on a fake one
- * in a test. Nanoseconds everywhere. Thread: any.
+ * Time is passed in: a struct clock is a pair of functions, so that a whole search runs on a fake
+ * one in a test. Nanoseconds everywhere. Thread: any.
  */
 #ifndef KS_BASE_CLOCK_H
 #define KS_BASE_CLOCK_H
@@ -29,7 +29,8 @@ void clock_fake_init(struct clock_fake *f, uint64_t now_ns);
 
 /* "2026-11-22T16:05:09Z" into out; returns out. */
 char *clock_iso(uint64_t wall_ns, char *out, size_t size /* >= 21 */);
-/* Reads "2026-11-22", "2026-11-22T16:05:09Z" or whole seconds since 1970; 0, or -1 when it is none. */
+/* Reads "2026-11-22", "2026-11-22T16:05:09Z" or whole seconds since 1970; 0, or -1 when it is none.
+ */
 int clock_parse_time(const char *s, uint64_t *out_ns);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole files and folders, with errors as sentences. Every descriptor is close-on-exec. Thread: worker, blocks. */
+/* Whole files and folders, with errors as sentences. Every descriptor is close-on-exec. Thread:
+ * worker, blocks. */
 #ifndef KS_BASE_FILE_H
 #define KS_BASE_FILE_H
 

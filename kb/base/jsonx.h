@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What jansson leaves to us: strict parsing of outside bytes with a depth cap and a readable error, and
- * the canonical form (sorted keys, compact) that content addresses are computed over. Thread: any.
+ * What jansson leaves to us: strict parsing of outside bytes with a depth cap and a readable error,
+ * and the canonical form (sorted keys, compact) that content addresses are computed over. Thread:
+ * any.
  */
 #ifndef KS_BASE_JSONX_H
 #define KS_BASE_JSONX_H

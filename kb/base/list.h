@@ -13,7 +13,7 @@ struct list {
     struct list *prev, *next;
 };
 
-#define LIST_OF(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
+#define LIST_OF(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
 /* The body may remove `pos` itself. */
 #define LIST_FOREACH(pos, head)                                                                    \
     for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head);                  \

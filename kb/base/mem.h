@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory: scope clean-up, moving ownership, and the allocator of small fixed things.
- * xmalloc and friends abort when memory is out (the store is crash-safe); they are for the daemon and
- * the command line. base, kb and client return ERR_NOMEM instead. Thread: any.
+ * xmalloc and friends abort when memory is out (the store is crash-safe); they are for the daemon
+ * and the command line. base, kb and client return ERR_NOMEM instead. Thread: any.
  */
 #ifndef KS_BASE_MEM_H
 #define KS_BASE_MEM_H

@@ -23,8 +23,9 @@ static void value_text(const json_t *v, char *out, size_t size)
 
 void param_type_text(const struct param *row, char *out, size_t size)
 {
-    static const char *const names[] = { "string", "name",      "integer >= 0", "integer",
-                                         "number", "true or false", "", "JSON" };
+    static const char *const names[] = { "string",  "name",   "integer >= 0",
+                                         "integer", "number", "true or false",
+                                         "",        "JSON" };
     size_t n;
 
     _Static_assert(ARRAY_LEN(names) == PARAM_TYPE_COUNT, "a name per type");
@@ -158,7 +159,7 @@ static int parse_all(const struct param *rows, const json_t *obj, void *out, str
         value_text(obj, got, sizeof(got));
         return err_set(err, ERR_INVALID, "parameters are %s; allowed is an object", got);
     }
-    json_object_foreach((json_t *)obj, key, value) {
+    json_object_foreach ((json_t *)obj, key, value) {
         const struct param *row = rows;
 
         while (row->name && strcmp(row->name, key) != 0)
@@ -175,7 +176,8 @@ static int parse_all(const struct param *rows, const json_t *obj, void *out, str
             char want[160];
 
             param_type_text(row, want, sizeof(want));
-            return err_set(err, ERR_INVALID, "'%s' is missing; it is required: %s", row->name, want);
+            return err_set(err, ERR_INVALID, "'%s' is missing; it is required: %s", row->name,
+                           want);
         }
     return 0;
 }

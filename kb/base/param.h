@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * JSON parameter tables: one row a field, parsed once and strictly into a struct. Unknown keys, wrong
- * types, values out of range and missing required fields are errors that name the field, the value and
- * what was allowed. Help texts and docs/rpc.md are printed from the same rows.
- * Thread: any. Strings in the target struct are owned; param_release frees them.
+ * JSON parameter tables: one row a field, parsed once and strictly into a struct. Unknown keys,
+ * wrong types, values out of range and missing required fields are errors that name the field, the
+ * value and what was allowed. Help texts and docs/rpc.md are printed from the same rows. Thread:
+ * any. Strings in the target struct are owned; param_release frees them.
  */
 #ifndef KS_BASE_PARAM_H
 #define KS_BASE_PARAM_H
@@ -36,7 +36,8 @@ struct param {
     size_t offset; /* of the field in the target struct */
     unsigned flags;
     const char *help;
-    /* Bounds for U64, I64 and REAL (inclusive) when max > min; for STR `max` caps the bytes (0: 64 KiB). */
+    /* Bounds for U64, I64 and REAL (inclusive) when max > min; for STR `max` caps the bytes (0: 64
+     * KiB). */
     double min, max;
     const char *const *choices; /* PARAM_ENUM: NULL-terminated */
     /* Set true when the field was given; SIZE_MAX-free tables leave it 0 and has_offset unused. */

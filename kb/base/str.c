@@ -177,7 +177,8 @@ static size_t utf8_len(const unsigned char *s, size_t left)
 
 char *str_visible(const char *s, size_t len, char *out, size_t size)
 {
-    size_t o = 0, safe = 0; /* safe: the last end of a piece with room for "..." and the NUL behind */
+    size_t o = 0,
+           safe = 0; /* safe: the last end of a piece with room for "..." and the NUL behind */
 
     if (size == 0)
         return out;

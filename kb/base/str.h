@@ -30,8 +30,8 @@ bool str_unhex(const char *hex, size_t n, uint8_t *out /* n */);
 
 /*
  * Makes text from models, compilers or clients fit for a log line or a terminal: control characters
- * become \n, \t or \xNN, bytes that are not UTF-8 become \xNN, and the text is cut at `size` with "...".
- * Returns `out`.
+ * become \n, \t or \xNN, bytes that are not UTF-8 become \xNN, and the text is cut at `size` with
+ * "...". Returns `out`.
  */
 char *str_visible(const char *s, size_t len, char *out, size_t size);
 

@@ -20,53 +20,7 @@
 #include "kb.h"
 #include "retrieve.h"
 #include "retrieve_impl.h"
-
-enum { EVIDENCE_PER_INSIGHT = 3, TEXT_SIZE = 400 };
-
-static const char *const families[] = {
-    "gqa_paged_decode", "mla_paged_decode", "mla_paged_prefill", "moe_fp8_block_scale",
-    "trimul",           "vector_add",       "rmsnorm_rope",      "layout_convert"
-};
-static const char *const objects[] = {
-    "key cache",         "value cache",   "score matrix",     "expert weights",
-    "activation rows",   "page table",    "partial sums",     "softmax statistics",
-    "latent projection", "gate values",   "output tile",      "query heads",
-    "token indices",     "scale blocks",  "triangular edges", "rotary factors",
-    "routing logits",    "shared expert", "row maxima",       "head dimension",
-    "prefix blocks",     "ragged tail",   "normalised input", "accumulator fragments"
-};
-static const char *const places[] = { "registers",     "shared memory",  "the L2 cache",
-                                      "the L1 cache",  "vector lanes",   "one warp",
-                                      "two warps",     "a thread block", "a cluster",
-                                      "local scratch", "the stack",      "a ring buffer" };
-static const char *const reasons[] = { "because loads dominate the run time",
-                                       "since arithmetic units sit idle",
-                                       "which hides the latency of dependent loads",
-                                       "so that each byte is read once",
-                                       "because address translation misses are frequent",
-                                       "which removes a pass over the data",
-                                       "so that lanes diverge less",
-                                       "because the reduction serialises",
-                                       "which keeps the pipeline full",
-                                       "since the working set exceeds the cache",
-                                       "because synchronisation costs more than the work",
-                                       "which balances ragged sequences" };
-static const char *const conditions[] = { "batches below",           "sequences longer than",
-                                          "heads fewer than",        "experts more than",
-                                          "tokens per expert under", "pages of",
-                                          "rows of at least",        "dimensions above" };
-static const char *const verbs[] = { "keep", "stage", "split",      "reorder", "load",   "merge",
-                                     "pad",  "share", "precompute", "stream",  "gather", "reduce" };
-static const char *const dtypes[] = { "bf16", "f32", "fp8", "f16" };
-static const char *const bottlenecks[] = { "memory", "compute", "latency", "" };
-static const char *const requirements[] = { "",           "",        "",
-                                            "avx2,fma",   "avx512f", "tensor_cores",
-                                            "cluster,tma" };
-static const char *const devices[] = { "cpu", "cpu-big", "h200", "b200", "a100", "laptop" };
-static const char *const classes[] = { "cpu-avx2", "cpu-avx512", "sm_90",
-                                       "sm_100",   "sm_80",      "cpu-avx2" };
-
-#define PICK(rng, array) ((array)[rng_below(rng, ARRAY_LEN(array))])
+#include "synthetic.h"
 
 struct base {
     struct insight *v;
@@ -79,70 +33,25 @@ static void die(const char *what, const struct err *err)
     exit(1);
 }
 
-static void random_id(struct rng *r, struct id *out)
-{
-    uint64_t words[4];
-
-    for (size_t i = 0; i < 4; i++)
-        words[i] = rng_u64(r);
-    str_hex((const uint8_t *)words, sizeof(words), out->hex);
-}
-
-static char *number_text(uint64_t v)
-{
-    return str_printf("%llu", (unsigned long long)v);
-}
-
-/* Distinct by its number, worded from tables as insights are. */
 static void make_insight(struct rng *r, uint32_t i, struct insight *in)
 {
-    const struct vocab_entry *t = vocab_at(rng_below(r, vocab_count()));
-    uint64_t value = 1ull << (1 + rng_below(r, 12));
-
     *in = (struct insight){ .ordinal = i, .seq = i + 1, .recorded_at_ns = i + 1 };
-    random_id(r, &in->id);
-    in->claim = (struct claim){
-        .technique = xstrdup(t->name),
-        .statement = str_printf("%s the %s in %s for %s %llu, variant %u: %s", PICK(r, verbs),
-                                PICK(r, objects), PICK(r, places), PICK(r, conditions),
-                                (unsigned long long)(value + rng_below(r, 64)), i, t->summary),
-        .mechanism = str_printf("The %s stay in %s %s.", PICK(r, objects), PICK(r, places),
-                                PICK(r, reasons)),
-        .family = xstrdup(rng_below(r, 10) == 0 ? "" : PICK(r, families)),
-        .dtype = xstrdup(PICK(r, dtypes)),
-        .language = xstrdup(rng_below(r, 2) ? "c" : "cuda"),
-        .bottleneck = xstrdup(PICK(r, bottlenecks)),
-        .requires = xstrdup(PICK(r, requirements)),
-        .param = xstrdup(rng_below(r, 2) ? "KV_TILE" : "UNROLL"),
-        .with_value = number_text(value),
-        .without_value = number_text(value * 2),
-    };
+    synthetic_id(r, &in->id);
+    synthetic_claim(r, i, &in->claim);
     in->condition = xstrdup("");
 }
 
 static void add_evidence(struct retrieve *r, struct rng *rng, struct insight *in)
 {
     struct err err;
-    size_t n = rng_below(rng, 2 * EVIDENCE_PER_INSIGHT + 1);
+    size_t n = synthetic_evidence_count(rng);
 
     in->evidence = xcalloc(MAX(n, (size_t)1), sizeof(*in->evidence));
     for (size_t i = 0; i < n; i++) {
-        size_t device = rng_below(rng, ARRAY_LEN(devices));
-        struct evidence ev = { .claim = in->id,
-                               .kind = (char *)"pair",
-                               .effect_q = (int64_t)(rng_normal(rng) * 100000),
-                               .sd_q = 10000,
-                               .failure = (char *)"",
-                               .task = (char *)PICK(rng, families),
-                               .device = (char *)devices[device],
-                               .device_class = (char *)classes[device],
-                               .shape = (char *)"num_kv_heads=4",
-                               .toolchain = (char *)"gcc 12.2.0",
-                               .measured_at_s = 1700000000 + rng_below(rng, 1000000) };
+        struct evidence ev;
 
-        random_id(rng, &in->evidence[i]);
-        random_id(rng, &ev.with);
-        random_id(rng, &ev.without);
+        synthetic_evidence(rng, &in->id, &ev);
+        synthetic_id(rng, &in->evidence[i]);
         in->all.blind++;
         in->all.effect_q += ev.effect_q;
         in->all.effect_sq_q += (uint64_t)((ev.effect_q / 1000) * (ev.effect_q / 1000));
@@ -150,75 +59,6 @@ static void add_evidence(struct retrieve *r, struct rng *rng, struct insight *in
             die("evidence", &err);
     }
     in->n_evidence = n;
-}
-
-/* ---- Questions ---- */
-
-struct question {
-    char text[TEXT_SIZE];
-    struct kb_query q;
-};
-
-/* Five to twelve words: a technique by one of its names, an object, a condition, in an asker's
- * order. */
-static void make_question(struct rng *r, struct question *out)
-{
-    const struct vocab_entry *t = vocab_at(rng_below(r, vocab_count()));
-    size_t names = 0, device = rng_below(r, ARRAY_LEN(devices));
-    const char *name;
-
-    while (names < VOCAB_SYNONYMS_MAX && t->synonyms[names] != NULL)
-        names++;
-    name = names > 0 && rng_below(r, 3) != 0 ? t->synonyms[rng_below(r, names)] : t->name;
-    if (rng_below(r, 2))
-        snprintf(out->text, sizeof(out->text), "%s the %s for %s %llu", name, PICK(r, objects),
-                 PICK(r, conditions), (unsigned long long)(1 + rng_below(r, 4096)));
-    else
-        snprintf(out->text, sizeof(out->text), "%s %s with %s in %s %s", PICK(r, verbs),
-                 PICK(r, objects), name, PICK(r, places), PICK(r, reasons));
-    out->q = (struct kb_query){ .text = out->text, .limit = 10, .shape = "num_kv_heads=4" };
-    if (rng_below(r, 2))
-        out->q.family = PICK(r, families);
-    if (rng_below(r, 5) != 0)
-        out->q.device_class = classes[device];
-    if (rng_below(r, 3) == 0)
-        out->q.device = devices[device];
-    if (rng_below(r, 3) == 0)
-        out->q.features = device < 2 ? "avx2,fma,avx512f" : "tensor_cores,cluster,tma";
-    if (rng_below(r, 7) == 0)
-        out->q.technique = t->name;
-}
-
-/* ---- Figures ---- */
-
-static int compare_doubles(const void *p, const void *q)
-{
-    double x = *(const double *)p, y = *(const double *)q;
-
-    return x < y ? -1 : x > y;
-}
-
-static double quantile(const double *sorted, size_t n, double p)
-{
-    return sorted[(size_t)(p * (double)(n - 1) + 0.5)];
-}
-
-static void print_figure(const char *name, double value, const char *unit, size_t n, double spread)
-{
-    printf("%s %.4g %s %zu %.3g\n", name, value, unit, n, spread);
-}
-
-static void print_times(const char *name, double *us, size_t n)
-{
-    char line[96];
-    double spread;
-
-    qsort(us, n, sizeof(*us), compare_doubles);
-    spread = (quantile(us, n, 0.75) - quantile(us, n, 0.25)) / 2;
-    snprintf(line, sizeof(line), "%s_p50", name);
-    print_figure(line, quantile(us, n, 0.5), "us", n, spread);
-    snprintf(line, sizeof(line), "%s_p99", name);
-    print_figure(line, quantile(us, n, 0.99), "us", n, spread);
 }
 
 static double now_s(void)
@@ -238,7 +78,7 @@ static double cpu_s(void)
 struct asker {
     const struct retrieve *r;
     pthread_rwlock_t *lock;
-    const struct question *questions;
+    const struct synthetic_question *questions;
     size_t n;
     atomic_size_t *next;
     double *us, *cpu_us;
@@ -267,8 +107,8 @@ static void *ask(void *arg)
     return NULL;
 }
 
-static void run_askers(const struct retrieve *r, const struct question *questions, size_t n,
-                       size_t threads)
+static void run_askers(const struct retrieve *r, const struct synthetic_question *questions,
+                       size_t n, size_t threads)
 {
     pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
     atomic_size_t next = 0, hits = 0;
@@ -284,13 +124,13 @@ static void run_askers(const struct retrieve *r, const struct question *question
         pthread_join(t[i], NULL);
     took = now_s() - began;
     snprintf(name, sizeof(name), "query_%zu_threads", threads);
-    print_times(name, us, n);
+    synthetic_times(name, us, n);
     snprintf(name, sizeof(name), "query_%zu_threads_cpu", threads);
-    print_times(name, cpu_us, n);
+    synthetic_times(name, cpu_us, n);
     snprintf(name, sizeof(name), "query_%zu_threads_throughput", threads);
-    print_figure(name, (double)n / took, "1/s", n, 0);
+    synthetic_figure(name, (double)n / took, "1/s", n, 0);
     snprintf(name, sizeof(name), "query_%zu_threads_hits", threads);
-    print_figure(name, (double)hits / (double)n, "hits", n, 0);
+    synthetic_figure(name, (double)hits / (double)n, "hits", n, 0);
     free(us);
     free(cpu_us);
     free(t);
@@ -323,16 +163,18 @@ static void print_recall(const char *name, double *recall, double *us, size_t n)
 
     for (size_t i = 0; i < n; i++)
         sum += recall[i];
-    qsort(recall, n, sizeof(*recall), compare_doubles);
+    qsort(recall, n, sizeof(*recall), synthetic_compare);
     snprintf(line, sizeof(line), "%s_recall_at_10", name);
-    print_figure(line, sum / (double)n, "share", n,
-                 (quantile(recall, n, 0.75) - quantile(recall, n, 0.25)) / 2);
+    synthetic_figure(line, sum / (double)n, "share", n,
+                     (synthetic_quantile(recall, n, 0.75) - synthetic_quantile(recall, n, 0.25)) /
+                         2);
     snprintf(line, sizeof(line), "%s_cpu", name);
-    print_times(line, us, n);
+    synthetic_times(line, us, n);
 }
 
 /* Vector search by itself, without and with each question's filters. */
-static void run_vectors(const struct retrieve *r, const struct question *questions, size_t n)
+static void run_vectors(const struct retrieve *r, const struct synthetic_question *questions,
+                        size_t n)
 {
     struct text *text = text_new();
     size_t words = ((size_t)r->n_docs + 63) / 64;
@@ -368,7 +210,8 @@ static void run_vectors(const struct retrieve *r, const struct question *questio
 }
 
 /* Embedding and lexical search by themselves, in processor time. */
-static void run_texts(const struct retrieve *r, const struct question *questions, size_t n)
+static void run_texts(const struct retrieve *r, const struct synthetic_question *questions,
+                      size_t n)
 {
     struct text *text = text_new();
     struct lexical_scratch *scratch = lexical_scratch_new();
@@ -394,8 +237,8 @@ static void run_texts(const struct retrieve *r, const struct question *questions
         lexical_search(r->lexical, scratch, terms, n_terms, NULL, 100, hits, &n_hits);
         lexical_us[i] = (cpu_s() - began) * 1e6;
     }
-    print_times("embed_cpu", embed_us, n);
-    print_times("lexical_cpu", lexical_us, n);
+    synthetic_times("embed_cpu", embed_us, n);
+    synthetic_times("lexical_cpu", lexical_us, n);
     free(embed_us);
     free(lexical_us);
     text_free(text);
@@ -445,16 +288,16 @@ static void build(struct base *b, const char *dir, struct rng *rng, struct retri
     began = now_s();
     *out = open_base(b, dir, true, rng);
     took = now_s() - began;
-    print_figure("build", took, "s", b->n, 0);
-    print_figure("build_rate", b->n / took, "insights/s", b->n, 0);
+    synthetic_figure("build", took, "s", b->n, 0);
+    synthetic_figure("build_rate", b->n / took, "insights/s", b->n, 0);
     began = now_s();
     if (retrieve_maintain(*out, &lock, &err) != 0)
         die("maintain", &err);
-    print_figure("train", now_s() - began, "s", b->n, 0);
+    synthetic_figure("train", now_s() - began, "s", b->n, 0);
     began = now_s();
     if (retrieve_snapshot(*out, b->n, &err) != 0)
         die("snapshot", &err);
-    print_figure("snapshot", now_s() - began, "s", b->n, 0);
+    synthetic_figure("snapshot", now_s() - began, "s", b->n, 0);
 }
 
 static void reopen(struct base *b, const char *dir)
@@ -462,7 +305,7 @@ static void reopen(struct base *b, const char *dir)
     double began = now_s();
     struct retrieve *r = open_base(b, dir, false, NULL);
 
-    print_figure("reopen_from_snapshot", now_s() - began, "s", b->n, 0);
+    synthetic_figure("reopen_from_snapshot", now_s() - began, "s", b->n, 0);
     retrieve_close(r);
 }
 
@@ -482,7 +325,7 @@ int main(int argc, char **argv)
     struct base b = { .n = (uint32_t)number_option(argc, argv, "--insights", 100000) };
     size_t n = number_option(argc, argv, "--queries", 2000);
     struct rng rng = rng_seeded(7);
-    struct question *questions = xcalloc(n, sizeof(*questions));
+    struct synthetic_question *questions = xcalloc(n, sizeof(*questions));
     struct retrieve *r;
     struct err err;
 
@@ -491,7 +334,7 @@ int main(int argc, char **argv)
     b.v = xcalloc(b.n, sizeof(*b.v));
     build(&b, dir, &rng, &r);
     for (size_t i = 0; i < n; i++)
-        make_question(&rng, &questions[i]);
+        synthetic_question(&rng, &questions[i]);
     run_texts(r, questions, n);
     run_vectors(r, questions, MIN(n, number_option(argc, argv, "--parts", 1000)));
     run_askers(r, questions, n, 1);

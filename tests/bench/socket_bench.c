@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Questions over the socket: makes a base of synthetic insights with distinct claims, starts a daemon on it, and asks
- * distinct questions with filters through libksearch, first one client, then several busy ones. No cache of
- * answers anywhere. Prints one figure a line: name, value, unit, samples, spread.
- *   socket_bench --bin DIR [--insights 100000] [--queries 2000] [--clients 8]
+ * Questions over the socket: makes a base of synthetic insights with distinct claims, starts a
+ * daemon on it, and asks distinct questions with filters through libksearch, first one client, then
+ * several busy ones. No cache of answers anywhere. Prints one figure a line: name, value, unit,
+ * samples, spread. socket_bench --bin DIR [--insights 100000] [--queries 2000] [--clients 8]
  */
 #include <pthread.h>
 #include <signal.h>

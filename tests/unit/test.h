@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What every cmocka program of ours includes, and a temporary folder for each test that wants one. */
+/* What every cmocka program of ours includes, and a temporary folder for each test that wants one.
+ */
 #ifndef KS_TEST_H
 #define KS_TEST_H
 

@@ -7,7 +7,9 @@
 
 static void jsonx_rejects_what_is_not_one_json_text(void **state)
 {
-    static const char *const bad[] = { "", "{", "{} {}", "{\"a\":1,\"a\":2}", "NaN", "[1,]", "nul" };
+    static const char *const bad[] = {
+        "", "{", "{} {}", "{\"a\":1,\"a\":2}", "NaN", "[1,]", "nul"
+    };
     struct err err;
     json_t *v;
 

@@ -30,7 +30,7 @@ static void str_parses_durations_with_units(void **state)
     static const struct {
         const char *text;
         uint64_t ns;
-    } good[] = { { "90", 90000000000ull }, { "90s", 90000000000ull }, { "5m", 300000000000ull },
+    } good[] = { { "90", 90000000000ull },   { "90s", 90000000000ull }, { "5m", 300000000000ull },
                  { "2h", 7200000000000ull }, { "250ms", 250000000ull }, { "0.5s", 500000000ull } };
     static const char *const bad[] = { "", "s", "5x", "-1s", "1e30h", "5 m" };
     uint64_t ns;

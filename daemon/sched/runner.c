@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One live search on its way through its turns; see runner.h. */
+#include "sched/runner.h"
+
+#include <event2/event.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "conf.h"
+#include "log.h"
+#include "loop.h"
+#include "rpc/rpc.h"
+#include "search/outcome.h"
+#include "search/planner.h"
+
+enum { STALL_RETRY_S = 5 };
+
+static uint64_t mono(const struct runner *r)
+{
+    return r->owner->daemon->clock->mono_ns(r->owner->daemon->clock);
+}
+
+/* ---- Notices: what watchers are told ---- */
+
+static const struct trial *trial_of_event(const struct search *s, const json_t *ev)
+{
+    return search_trial(s, (uint64_t)jsonx_int(ev, "evaluation", 0));
+}
+
+static void describe_trial(const struct search *s, const struct trial *t, json_t *n)
+{
+    json_object_set_new(n, "title", json_string(t->title));
+    json_object_set_new(n, "why", json_string(t->why));
+    json_object_set_new(n, "arm",
+                        json_string(t->adopted[0]                 ? "adopted"
+                                    : t->arm == ENGINE_ARM_MEMORY ? "memory"
+                                                                  : "memory-free"));
+    json_object_set_new(n, "assignment", space_to_json(s->space, t->a));
+    if (t->measured) {
+        json_object_set_new(n, "objective",
+                            t->ok ? json_real(exp(1e-6 * (double)t->objective_q)) : json_null());
+        json_object_set_new(n, "best",
+                            t->has_best ? json_real(exp(1e-6 * (double)t->best_q)) : json_null());
+    }
+    if (t->predicted)
+        json_object_set_new(n, "predicted",
+                            json_pack("{s:f, s:f}", "objective", exp(t->mean), "log_sd", t->sd));
+}
+
+/* An event as clients see it: without what only the fold needs, with what a person wants to know.
+ */
+static json_t *notice_of(const struct search *s, const json_t *ev)
+{
+    json_t *n = json_deep_copy(ev);
+    const struct trial *t = trial_of_event(s, ev);
+
+    json_object_del(n, "edit");
+    json_object_del(n, "memory");
+    json_object_del(n, "choice");
+    if (t != NULL)
+        describe_trial(s, t, n);
+    json_object_set_new(n, "budget",
+                        json_pack("{s:I, s:I}", "evals", (json_int_t)s->spec.budget_evals, "spent",
+                                  (json_int_t)search_measured(s)));
+    return n;
+}
+
+static void make_notices(struct runner *r, const json_t *events)
+{
+    const json_t *ev;
+    size_t i;
+
+    if (r->notices == NULL)
+        r->notices = json_array();
+    json_array_foreach (events, i, ev)
+        if (strcmp(jsonx_str(ev, "type", ""), "edited") != 0)
+            json_array_append_new(r->notices, notice_of(r->search, ev));
+}
+
+static void publish(struct runner *r)
+{
+    struct daemon *d = r->owner->daemon;
+    char key[64];
+    json_t *ev;
+    size_t i;
+
+    r->state = r->search->state;
+    snprintf(key, sizeof(key), "search:%s", r->search->spec.id);
+    json_array_foreach (r->notices, i, ev)
+        if (rpc_subscribed(d->rpc, key))
+            rpc_notify(d->rpc, key, "search.event",
+                       json_pack("{s:s, s:O}", "search", r->search->spec.id, "event", ev));
+    json_decref(r->notices);
+    r->notices = NULL;
+    if (search_is_over(r->search->state)) {
+        rpc_notify(d->rpc, key, "search.end",
+                   json_pack("{s:s, s:s}", "search", r->search->spec.id, "state",
+                             search_state_name(r->search->state)));
+        rpc_end_stream(d->rpc, key);
+    }
+}
+
+/* ---- Steps on a worker ---- */
+
+typedef int step_fn(struct runner *r, struct journal *j, struct err *err);
+
+/*
+ * One step: fold and batch under the search's lock, one synced write. When it fails, the search in
+ * memory is ahead of the base, so it is loaded again; the step is then taken anew.
+ */
+static int run_step(struct runner *r, step_fn *step, struct err *err)
+{
+    struct search *s = r->search;
+    uint64_t start = mono(r);
+    struct err ignored;
+    struct journal j;
+    int rc;
+
+    pthread_mutex_lock(&s->lock);
+    rc = journal_open(&j, s, r->owner->daemon->clock, err);
+    if (rc == 0) {
+        rc = step(r, &j, err);
+        if (rc == 0)
+            rc = journal_commit(&j, err);
+        if (rc == 0) {
+            make_notices(r, j.events);
+            r->sync_ns += kb_batch_sync_ns(j.batch);
+        }
+        journal_close(&j);
+    }
+    r->own_ns += mono(r) - start;
+    pthread_mutex_unlock(&s->lock);
+    if (rc != 0 && search_load(s->kb, s->spec.id, false, &r->fresh, &ignored) != 0)
+        r->fresh = NULL;
+    return rc;
+}
+
+static struct runner *runner_of(struct work *w)
+{
+    return LIST_OF(w, struct runner, work);
+}
+
+static int plan_step(struct runner *r, struct journal *j, struct err *err)
+{
+    (void)r;
+    return planner_step(j, err);
+}
+
+static int plan_run(struct work *w, struct err *err)
+{
+    return run_step(runner_of(w), plan_step, err);
+}
+
+static int record_step(struct runner *r, struct journal *j, struct err *err)
+{
+    struct outcome o = { &r->result, r->has_duel ? &r->duel : NULL, mono(r) - r->turn_started_ns,
+                         r->seed };
+
+    return outcome_record(j, &o, err);
+}
+
+static int record_run(struct work *w, struct err *err)
+{
+    struct runner *r = runner_of(w);
+    int rc = run_step(r, record_step, err);
+
+    if (rc == 0)
+        search_note_overhead(r->search, r->own_ns - r->sync_ns, r->sync_ns);
+    return rc;
+}
+
+static int control_step(struct runner *r, struct journal *j, struct err *err)
+{
+    static const struct {
+        const char *type, *reason;
+    } rows[] = {
+        [SEARCHES_PAUSE] = { "paused", "paused by the user" },
+        [SEARCHES_RESUME] = { "resumed", "" },
+        [SEARCHES_CANCEL] = { "cancelled", "cancelled by the user" },
+        [SEARCHES_FAIL] = { "failed", NULL },
+    };
+    const char *reason = rows[r->want].reason ? rows[r->want].reason : r->held_up;
+
+    return journal_add(j, json_pack("{s:s, s:s}", "type", rows[r->want].type, "reason", reason),
+                       err);
+}
+
+static int control_run(struct work *w, struct err *err)
+{
+    return run_step(runner_of(w), control_step, err);
+}
+
+/* ---- The loop's side ---- */
+
+static void clear_results(struct runner *r)
+{
+    if (r->has_result)
+        eval_result_release(&r->result);
+    if (r->has_duel)
+        eval_result_release(&r->duel);
+    r->has_result = r->has_duel = r->duelled_twice = false;
+}
+
+void runner_free(struct runner *r)
+{
+    clear_results(r);
+    if (r->retry)
+        event_free(r->retry);
+    json_decref(r->notices);
+    search_free(r->fresh);
+    search_free(r->search);
+    free(r);
+}
+
+static void free_later(void *arg)
+{
+    runner_free(arg);
+}
+
+static void runner_remove(struct runner *r)
+{
+    struct searches *ss = r->owner;
+
+    pthread_rwlock_wrlock(&ss->lock);
+    list_remove(&r->node);
+    pthread_rwlock_unlock(&ss->lock);
+    loop_defer(ss->daemon->loop, free_later, r);
+}
+
+void runner_answer(struct runner *r, const struct err *err)
+{
+    searches_done_fn *done = r->want_done;
+
+    r->want = SEARCHES_NONE;
+    r->want_done = NULL;
+    if (done)
+        done(r->want_arg, r->search->spec.id, err);
+}
+
+/* Will the same step fail again, whatever happens to disk and memory? */
+static bool is_hopeless(const struct runner *r, const struct err *err)
+{
+    return err->code != ERR_IO && err->code != ERR_NOMEM && err->code != ERR_CANCELLED &&
+           !r->diverged && r->want == SEARCHES_NONE;
+}
+
+/*
+ * A step failed: go back to what is stored. Storage is tried again after a while; a step that
+ * cannot succeed ends the search with the reason.
+ */
+static void stall(struct runner *r, const struct err *err)
+{
+    struct timeval wait = { STALL_RETRY_S, 0 };
+    struct search *old = r->search;
+
+    log_error("search %s: %s", old->spec.id, err->msg);
+    json_decref(r->notices);
+    r->notices = NULL;
+    r->diverged = r->fresh == NULL;
+    pthread_rwlock_wrlock(&r->owner->lock);
+    str_copy(r->held_up, sizeof(r->held_up), err->msg);
+    if (r->fresh) {
+        r->search = TAKE(r->fresh);
+        search_free(old);
+    }
+    pthread_rwlock_unlock(&r->owner->lock);
+    clear_results(r);
+    turns_end(&r->turn);
+    r->state = r->search->state;
+    if (is_hopeless(r, err)) {
+        r->want = SEARCHES_FAIL;
+        r->phase = PHASE_IDLE;
+        runner_wake(r);
+        return;
+    }
+    r->phase = PHASE_STALLED;
+    event_add(r->retry, &wait);
+}
+
+static void retry_cb(evutil_socket_t fd, short what, void *arg)
+{
+    struct runner *r = arg;
+
+    LOOP_CALLBACK("search_retry");
+    (void)fd;
+    (void)what;
+    if (r->diverged) {
+        /* Blocks, but only while storage that failed is being waited for. */
+        struct err err;
+
+        if (search_load(r->search->kb, r->search->spec.id, false, &r->fresh, &err) != 0)
+            r->fresh = NULL;
+        else
+            err_set(&err, ERR_IO, "storage failed before");
+        stall(r, &err);
+        return;
+    }
+    r->phase = PHASE_IDLE;
+    runner_wake(r);
+}
+
+/* Ends a step's turn and looks what comes next. */
+static void step_over(struct runner *r)
+{
+    publish(r);
+    clear_results(r);
+    if (r->held_up[0]) {
+        pthread_rwlock_wrlock(&r->owner->lock);
+        r->held_up[0] = '\0';
+        pthread_rwlock_unlock(&r->owner->lock);
+    }
+    r->phase = PHASE_IDLE;
+    turns_end(&r->turn);
+    if (search_is_over(r->search->state)) {
+        struct err over = { .code = ERR_OK };
+
+        log_info("search %s is %s: %s", r->search->spec.id, search_state_name(r->search->state),
+                 r->search->reason);
+        if (r->want != SEARCHES_NONE) {
+            err_set(&over, ERR_CONFLICT, "search '%s' is %s", r->search->spec.id,
+                    search_state_name(r->search->state));
+            runner_answer(r, r->want == SEARCHES_CANCEL && r->search->state == SEARCH_CANCELLED
+                                 ? NULL
+                                 : &over);
+        }
+        runner_remove(r);
+        return;
+    }
+    runner_wake(r);
+}
+
+static void record_done(struct work *w, const struct err *err)
+{
+    struct runner *r = runner_of(w);
+
+    if (err == NULL)
+        step_over(r);
+    else
+        stall(r, err);
+}
+
+static void submit(struct runner *r, enum phase phase, int (*run)(struct work *, struct err *),
+                   void (*done)(struct work *, const struct err *))
+{
+    r->phase = phase;
+    r->work.run = run;
+    r->work.done = done;
+    work_submit(r->owner->daemon->work, &r->work);
+}
+
+static void measure_done(void *ctx, const struct eval_result *result, const json_t *record);
+
+/* Build macros of an assignment as the evaluator wants them; `holder` keeps the strings. */
+static size_t assignment_defines(const struct search *s, const uint16_t *a, json_t **holder,
+                                 struct eval_define *out)
+{
+    const char *name;
+    json_t *value;
+    size_t n = 0;
+
+    *holder = space_defines(s->space, a);
+    json_object_foreach (*holder, name, value)
+        if (n < EVAL_DEFINES_MAX)
+            out[n++] = (struct eval_define){ name, json_string_value(value) };
+    return n;
+}
+
+static void start_evaluation(struct runner *r, bool duel)
+{
+    struct daemon *d = r->owner->daemon;
+    struct search *s = r->search;
+    struct trial *t = search_open_trial(s), *champion = search_trial(s, s->champion);
+    const struct pack_definition *def = packs_find(d->packs, s->spec.task);
+    struct eval_define mine[EVAL_DEFINES_MAX], his[EVAL_DEFINES_MAX];
+    json_t *holder = NULL, *his_holder = NULL;
+    struct rng rng = rng_derive(s->spec.seed, duel ? "duel" : "measure",
+                                t->n * 8 + (duel ? r->duelled_twice : t->tries));
+    struct eval_request req = {
+        .pack = def ? def->pack : NULL,
+        .definition = s->spec.task,
+        .set = s->spec.set,
+        .device = s->spec.device,
+        .seed = rng_u64(&rng),
+        .threads = (uint32_t)d->conf->eval_threads,
+        .read_gbs = s->scope.read_gbs,
+        .fma_gflops = s->scope.fma_gflops,
+        .limits = eval_default_limits(),
+        .timing = { (uint32_t)d->conf->pairs_min, (uint32_t)d->conf->pairs_max,
+                    d->conf->timing_budget_s },
+    };
+    uint64_t start = mono(r);
+    struct err err;
+    int rc;
+
+    req.candidate.source = s->source;
+    req.candidate.source_len = strlen(s->source);
+    req.candidate.defines = mine;
+    req.candidate.n_defines = assignment_defines(s, t->a, &holder, mine);
+    if (duel) {
+        req.champion = req.candidate;
+        req.champion.defines = his;
+        req.champion.n_defines = assignment_defines(s, champion->a, &his_holder, his);
+    } else {
+        r->seed = req.seed;
+    }
+    r->phase = duel ? PHASE_DUELLING : PHASE_MEASURING;
+    rc = evaluator_start(d->evaluator, &req, measure_done, r, &r->job, &err);
+    json_decref(holder);
+    json_decref(his_holder);
+    r->own_ns += mono(r) - start;
+    if (rc != 0) {
+        r->job = NULL;
+        eval_result_fail(&r->result, EVAL_INFRASTRUCTURE, s->spec.task, s->spec.set, err.msg);
+        r->has_result = true;
+        submit(r, PHASE_RECORDING, record_run, record_done);
+    }
+}
+
+/* Keeps a copy of a borrowed result; a record that does not parse again is our fault, not the
+ * candidate's. */
+static void keep_result(const struct eval_result *from, const json_t *record,
+                        struct eval_result *to)
+{
+    struct err err;
+
+    if (from->status == EVAL_INFRASTRUCTURE)
+        eval_result_fail(to, EVAL_INFRASTRUCTURE, from->definition ? from->definition : "",
+                         from->set ? from->set : "", from->message);
+    else if (eval_result_from_json((json_t *)record, to, &err) != 0)
+        eval_result_fail(to, EVAL_INFRASTRUCTURE, from->definition, from->set, err.msg);
+}
+
+static void measure_done(void *ctx, const struct eval_result *result, const json_t *record)
+{
+    struct runner *r = ctx;
+    bool duel = r->phase == PHASE_DUELLING;
+
+    r->job = NULL;
+    if (result->status == EVAL_CANCELLED) {
+        clear_results(r);
+        r->phase = PHASE_IDLE;
+        turns_end(&r->turn);
+        runner_wake(r);
+        return;
+    }
+    /* A duel that the machine spoiled is fought once more: its loser would never be proposed again.
+     */
+    if (duel && result->status != EVAL_OK && !r->duelled_twice) {
+        r->duelled_twice = true;
+        start_evaluation(r, true);
+        return;
+    }
+    keep_result(result, record, duel ? &r->duel : &r->result);
+    *(duel ? &r->has_duel : &r->has_result) = true;
+    if (!duel && outcome_wants_duel(r->search, &r->result))
+        start_evaluation(r, true);
+    else
+        submit(r, PHASE_RECORDING, record_run, record_done);
+}
+
+static void plan_done(struct work *w, const struct err *err)
+{
+    struct runner *r = runner_of(w);
+
+    if (err != NULL) {
+        stall(r, err);
+        return;
+    }
+    if (search_open_trial(r->search) == NULL || r->want == SEARCHES_CANCEL || r->owner->closing) {
+        step_over(r);
+        return;
+    }
+    publish(r);
+    start_evaluation(r, false);
+}
+
+static void turn_go(struct turn *t)
+{
+    struct runner *r = LIST_OF(t, struct runner, turn);
+
+    r->turn_started_ns = mono(r);
+    r->own_ns = r->sync_ns = 0;
+    submit(r, PHASE_PLANNING, plan_run, plan_done);
+}
+
+static void control_done(struct work *w, const struct err *err)
+{
+    struct runner *r = runner_of(w);
+
+    if (err != NULL) {
+        runner_answer(r, err);
+        stall(r, err);
+        return;
+    }
+    r->state = r->search->state;
+    runner_answer(r, NULL);
+    step_over(r);
+}
+
+/*
+ * All CPU devices are this one machine, under whatever name and flags it was probed, so they share
+ * one turn.
+ */
+static const char *turn_name(const struct search *s)
+{
+    return str_has_prefix(s->scope.device_class, "cpu") ? "cpu" : s->spec.device;
+}
+
+void runner_wake(struct runner *r)
+{
+    if (r->phase != PHASE_IDLE || r->owner->closing)
+        return;
+    if (r->want != SEARCHES_NONE) {
+        submit(r, PHASE_CONTROLLING, control_run, control_done);
+        return;
+    }
+    if (r->search->state == SEARCH_PAUSED || search_is_over(r->search->state))
+        return;
+    r->phase = PHASE_QUEUED;
+    turns_ask(r->owner->daemon->turns, turn_name(r->search), &r->turn);
+}
+
+struct runner *runner_new(struct searches *ss, struct search *s)
+{
+    struct runner *r = xcalloc(1, sizeof(*r));
+
+    r->owner = ss;
+    r->search = s;
+    r->state = s->state;
+    r->turn.go = turn_go;
+    r->retry = evtimer_new(loop_base(ss->daemon->loop), retry_cb, r);
+    pthread_rwlock_wrlock(&ss->lock);
+    list_append(&ss->live, &r->node);
+    pthread_rwlock_unlock(&ss->lock);
+    return r;
+}
+
+/* ---- Requests ---- */
+
+static int may_request(const struct runner *r, enum searches_control what, struct err *err)
+{
+    enum search_state state = r->state;
+
+    if (r->want != SEARCHES_NONE)
+        return err_set(err, ERR_CONFLICT, "search '%s' is being changed already; ask again",
+                       r->search->spec.id);
+    if (what == SEARCHES_RESUME && state != SEARCH_PAUSED)
+        return err_set(err, ERR_CONFLICT, "search '%s' is %s; only a paused one can be resumed",
+                       r->search->spec.id, search_state_name(state));
+    if (what == SEARCHES_PAUSE && state == SEARCH_PAUSED)
+        return err_set(err, ERR_CONFLICT, "search '%s' is paused already", r->search->spec.id);
+    return 0;
+}
+
+int runner_request(struct runner *r, enum searches_control what, searches_done_fn *done, void *arg,
+                   struct err *err)
+{
+    if (may_request(r, what, err) != 0)
+        return -1;
+    r->want = what;
+    r->want_done = done;
+    r->want_arg = arg;
+    if (r->phase == PHASE_QUEUED) {
+        turns_end(&r->turn);
+        r->phase = PHASE_IDLE;
+    } else if (r->phase == PHASE_STALLED) {
+        event_del(r->retry);
+        r->phase = PHASE_IDLE;
+    } else if (r->job != NULL && what == SEARCHES_CANCEL) {
+        evaluator_cancel(r->job);
+    }
+    runner_wake(r);
+    return 0;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One live search on its way through its turns; the drawing is in searches.h. A runner alternates
+ * between the loop, which takes turns and starts evaluations, and a worker, which has the search to
+ * itself while it plans, records or carries out a request. Private to daemon/sched. Thread: loop.
+ */
+#ifndef KS_SCHED_RUNNER_H
+#define KS_SCHED_RUNNER_H
+
+#include "base/list.h"
+#include "eval/launcher.h"
+#include "sched/searches.h"
+#include "sched/turns.h"
+#include "work.h"
+
+enum phase {
+    PHASE_IDLE,
+    PHASE_QUEUED,
+    PHASE_PLANNING,
+    PHASE_MEASURING,
+    PHASE_DUELLING,
+    PHASE_RECORDING,
+    PHASE_CONTROLLING,
+    PHASE_STALLED
+};
+
+struct runner {
+    struct list node; /* in searches.live */
+    struct searches *owner;
+    struct search *search;
+    struct turn turn;
+    struct work work;
+    enum phase phase;
+    /* of the step under way */
+    uint64_t turn_started_ns, own_ns, sync_ns, seed;
+    struct eval_job *job;
+    bool has_result, has_duel, duelled_twice;
+    struct eval_result result, duel;
+    json_t *notices;      /* made by the worker, sent by the loop */
+    struct search *fresh; /* loaded again after a failed write */
+    bool diverged;        /* and could not be loaded: memory is ahead of the base */
+    char held_up[300];    /* guarded by searches.lock */
+    struct event *retry;
+    enum search_state
+        state; /* after the last step, for the loop: the search itself may be with a worker */
+    /* a change asked for */
+    enum searches_control want;
+    searches_done_fn *want_done;
+    void *want_arg;
+};
+
+struct searches {
+    struct daemon *daemon;
+    struct list live;
+    /* Guards the list and runner.search against readers on workers; the loop alone writes. */
+    pthread_rwlock_t lock;
+    bool closing;
+};
+
+/* Takes the search over and enters it among the live ones. Call runner_wake then. */
+struct runner *runner_new(struct searches *ss, struct search *s);
+/* Nothing of it may be under way. */
+void runner_free(struct runner *r);
+/* Looks what an idle search should do: a change asked for first, else its next turn. */
+void runner_wake(struct runner *r);
+/* Asks for a change of state; done comes when it is durable. ERR_CONFLICT when it does not fit the
+ * state. */
+int runner_request(struct runner *r, enum searches_control what, searches_done_fn *done, void *arg,
+                   struct err *err);
+/* Tells who asked for a change how it went; harmless when nobody did. */
+void runner_answer(struct runner *r, const struct err *err);
+
+#endif
