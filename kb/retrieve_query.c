@@ -276,7 +276,8 @@ static void fuse(struct query *c)
         struct candidate *d = &list[i];
         double share = 0;
 
-        d->cosine = vindex_score(c->r->vectors, &c->embedding, d->ordinal);
+        if (d->vector_rank == 0)
+            d->cosine = vindex_score(c->r->vectors, &c->embedding, d->ordinal);
         if (d->lexical_rank != 0)
             d->fused += 1.0 / (RRF_K + d->lexical_rank);
         if (d->vector_rank != 0)
