@@ -596,6 +596,9 @@ int planner_step(struct journal *j, struct err *err)
             if (next_attempt(j, &over, err) != 0 ||
                 (over && outcome_end_cycle(j, "nothing more is tried below this node", err) != 0))
                 return -1;
+        } else if (world_count(s->world) >= WORLD_NODES_MAX) {
+            if (finish(j, "its world model is full", err) != 0)
+                return -1;
         } else {
             if (new_cycle(j, &over, err) != 0 ||
                 (over && finish(j, "every assignment of the space was measured", err) != 0))
