@@ -516,7 +516,7 @@ const struct rpc_method rpc_search_methods[] = {
       "measurements, roofline}, curve[{evaluation, status, objective, best, arm, program, "
       "assignment, node}], "
       "evaluations, failures{}, seeds[], predictions{n, crps}, nodes, cycles, trying{}, "
-      "overhead{n, own_ms_median, sync_ms_median}}",
+      "overhead{n, own_ms_median, sync_ms_median, launch_ms_median}}",
       NULL },
     { "search.watch", one_rows, sizeof(struct one_params), RPC_STREAM, search_watch,
       "Streams the events of a search as notifications search.event until search.end. One that is "

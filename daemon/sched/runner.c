@@ -151,7 +151,11 @@ static int plan_step(struct runner *r, struct journal *j, struct err *err)
 
 static int plan_run(struct work *w, struct err *err)
 {
-    return run_step(runner_of(w), plan_step, err);
+    struct runner *r = runner_of(w);
+    int rc = run_step(r, plan_step, err);
+
+    r->plan_ns = r->own_ns - r->sync_ns;
+    return rc;
 }
 
 static int record_step(struct runner *r, struct journal *j, struct err *err)
@@ -167,8 +171,12 @@ static int record_run(struct work *w, struct err *err)
     struct runner *r = runner_of(w);
     int rc = run_step(r, record_step, err);
 
-    if (rc == 0)
-        search_note_overhead(r->search, r->own_ns - r->sync_ns, r->sync_ns);
+    if (rc == 0) {
+        search_note_overhead(r->search, r->own_ns - r->sync_ns, r->sync_ns, r->start_ns);
+        log_debug("search %s: own time %.3f ms (plan %.3f), fsync %.3f ms, launching %.3f ms",
+                  r->search->spec.id, (double)(r->own_ns - r->sync_ns) / 1e6,
+                  (double)r->plan_ns / 1e6, (double)r->sync_ns / 1e6, (double)r->start_ns / 1e6);
+    }
     return rc;
 }
 
@@ -410,7 +418,7 @@ static void start_evaluation(struct runner *r, bool duel)
     rc = evaluator_start(d->evaluator, &req, measure_done, r, &r->job, &err);
     json_decref(holder);
     json_decref(his_holder);
-    r->own_ns += mono(r) - start;
+    r->start_ns += mono(r) - start;
     if (rc != 0) {
         r->job = NULL;
         eval_result_fail(&r->result, EVAL_INFRASTRUCTURE, s->spec.task, s->spec.set, err.msg);
@@ -482,7 +490,7 @@ static void turn_go(struct turn *t)
     struct runner *r = LIST_OF(t, struct runner, turn);
 
     r->turn_started_ns = mono(r);
-    r->own_ns = r->sync_ns = 0;
+    r->own_ns = r->sync_ns = r->plan_ns = r->start_ns = 0;
     submit(r, PHASE_PLANNING, plan_run, plan_done);
 }
 

@@ -32,7 +32,10 @@ struct runner {
     struct work work;
     enum phase phase;
     /* of the step under way */
-    uint64_t turn_started_ns, own_ns, sync_ns, seed;
+    uint64_t turn_started_ns, seed;
+    uint64_t own_ns, sync_ns; /* the daemon's own time, waits for the disk among it */
+    uint64_t plan_ns;         /* a part of it */
+    uint64_t start_ns;        /* launching evaluations, mostly waiting for the new process */
     struct eval_job *job;
     bool has_result, has_duel, duelled_twice;
     struct eval_result result, duel;

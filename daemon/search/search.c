@@ -237,12 +237,13 @@ struct learn_scope search_learn_scope(const struct search *s)
     };
 }
 
-void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns)
+void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns, uint64_t launch_ns)
 {
     size_t i = s->n_overhead++ % ARRAY_LEN(s->own_ns);
 
     s->own_ns[i] = own_ns;
     s->sync_ns[i] = sync_ns;
+    s->launch_ns[i] = launch_ns;
 }
 
 /* ---- Applying events ---- */

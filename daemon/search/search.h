@@ -105,7 +105,7 @@ struct search {
     pthread_mutex_t lock;
     /* Not part of the fold: own time per evaluation, for status. */
     size_t n_overhead;
-    uint64_t own_ns[1024], sync_ns[1024];
+    uint64_t own_ns[1024], sync_ns[1024], launch_ns[1024];
 };
 
 /*
@@ -137,7 +137,7 @@ const char *search_exhausted(const struct search *s);
 /* What learn.h wants to know; borrows from the search. */
 struct learn_scope search_learn_scope(const struct search *s);
 /* Remembers the daemon's own time spent on one evaluation. */
-void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns);
+void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns, uint64_t launch_ns);
 
 /* ---- Events ---- */
 

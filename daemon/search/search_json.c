@@ -130,8 +130,9 @@ static json_t *overhead_json(const struct search *s)
 {
     size_t n = MIN(s->n_overhead, ARRAY_LEN(s->own_ns));
 
-    return json_pack("{s:I, s:f, s:f}", "n", (json_int_t)n, "own_ms_median",
-                     median_ms(s->own_ns, n), "sync_ms_median", median_ms(s->sync_ns, n));
+    return json_pack("{s:I, s:f, s:f, s:f}", "n", (json_int_t)n, "own_ms_median",
+                     median_ms(s->own_ns, n), "sync_ms_median", median_ms(s->sync_ns, n),
+                     "launch_ms_median", median_ms(s->launch_ns, n));
 }
 
 static json_t *open_trial_json(const struct search *s)
