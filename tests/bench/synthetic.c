@@ -100,8 +100,11 @@ size_t synthetic_evidence_count(struct rng *r)
 
 void synthetic_evidence(struct rng *r, const struct id *claim, struct evidence *out)
 {
+    static json_t *no_features; /* one for all: nobody changes it */
     size_t device = rng_below(r, ARRAY_LEN(devices));
 
+    if (no_features == NULL)
+        no_features = json_object();
     *out = (struct evidence){ .claim = *claim,
                               .kind = (char *)"pair",
                               .effect_q = (int64_t)(rng_normal(r) * 100000),
@@ -113,6 +116,7 @@ void synthetic_evidence(struct rng *r, const struct id *claim, struct evidence *
                               .shape = (char *)"num_kv_heads=4",
                               .toolchain = (char *)"gcc 12.2.0",
                               .measured_at_s = 1700000000 + rng_below(r, 1000000) };
+    out->features = no_features;
     synthetic_id(r, &out->with);
     synthetic_id(r, &out->without);
 }
