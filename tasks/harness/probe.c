@@ -36,7 +36,8 @@ struct share {
     double flops;
 };
 
-static volatile uint64_t read_sink;
+static _Atomic uint64_t
+    read_sink; /* every thread stores its sum, so that no loop can be left out */
 
 static uint64_t now_ns(void)
 {

@@ -22,7 +22,7 @@
     sink = acc[0][0];                                                                              \
     return (double)turns * 16 * (lanes)*2
 
-static volatile float sink;
+static _Atomic float sink;
 
 typedef float vec4 __attribute__((vector_size(16)));
 
