@@ -22,16 +22,21 @@
 #define EXIT_NO_OBJECT 121
 #define STARTED 'S' /* first byte of the object pipe: the sandbox works */
 
-/* ks_task.h, word for word, so that this program can be carried alone. */
-extern const char build_task_h[], build_task_h_end[];
-__asm__(".section .rodata\n"
-        ".global build_task_h\n"
-        "build_task_h:\n"
-        ".incbin \"" KS_TASK_H_PATH "\"\n"
-        ".global build_task_h_end\n"
-        "build_task_h_end:\n"
-        ".byte 0\n"
-        ".previous\n");
+/* The headers of the task ABI, word for word, so that this program can be carried alone. */
+#define EMBED(symbol, path)                                                                        \
+    extern const char symbol[];                                                                    \
+    __asm__(".section .rodata\n"                                                                   \
+            ".global " #symbol "\n" #symbol ":\n"                                                  \
+            ".incbin \"" path "\"\n"                                                               \
+            ".byte 0\n"                                                                            \
+            ".previous\n")
+
+EMBED(build_task_h, KS_HARNESS_DIR "/ks_task.h");
+EMBED(build_gen_h, KS_HARNESS_DIR "/ks_gen.h");
+
+static const struct {
+    const char *name, *text;
+} headers[] = { { "ks_task.h", build_task_h }, { "ks_gen.h", build_gen_h } };
 
 extern char **environ;
 
@@ -138,7 +143,8 @@ static char *cache_path(const struct job *job, const struct compile_args *a, con
         h[k] = hash_text(h[k], compiler);
         for (int i = 4; i < a->n; i++)
             h[k] = hash_text(h[k], a->v[i]);
-        h[k] = hash_text(h[k], build_task_h);
+        for (size_t i = 0; i < ARRAY_LEN(headers); i++)
+            h[k] = hash_text(h[k], headers[i].text);
         h[k] = hash_text(h[k], source);
     }
     return str_printf("%s/%.16s-%016llx%016llx.so", job->cache, key, (unsigned long long)h[0],
@@ -202,18 +208,25 @@ static void watch_compiler(struct watch *w, struct build *b)
     }
 }
 
-/* Writes source and header into a folder that the builder's user owns (no bwrap). */
+static int write_text(const char *dir, const char *name, const char *text, struct err *err)
+{
+    CLEANUP(freep) char *path = str_printf("%s/%s", dir, name);
+
+    if (path == NULL)
+        return err_set(err, ERR_NOMEM, "no memory");
+    return file_write(path, text, strlen(text), 0644, err);
+}
+
+/* Writes source and headers into a folder that the builder's user owns (no bwrap). */
 static int fill_workdir(const struct job *job, const char *dir, const char *source, struct err *err)
 {
-    CLEANUP(freep) char *c = str_printf("%s/source.c", dir);
-    CLEANUP(freep) char *h = str_printf("%s/ks_task.h", dir);
     int uid = confine_uid(job->slot, ROLE_BUILDER);
 
-    if (c == NULL || h == NULL)
-        return err_set(err, ERR_NOMEM, "no memory");
-    if (file_write(c, source, strlen(source), 0644, err) != 0 ||
-        file_write(h, build_task_h, strlen(build_task_h), 0644, err) != 0)
+    if (write_text(dir, "source.c", source, err) != 0)
         return -1;
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++)
+        if (write_text(dir, headers[i].name, headers[i].text, err) != 0)
+            return -1;
     if (uid >= 0 && chown(dir, (uid_t)uid, (gid_t)uid) != 0)
         return err_set(err, ERR_IO, "cannot give '%s' away: %s", dir, strerror(errno));
     return 0;
@@ -233,13 +246,14 @@ static int run_compiler(const struct job *job, const struct compile_args *a, con
                         struct err *err)
 {
     struct confine_file files[] = { { "/ks/source.c", source, strlen(source) },
-                                    { "/ks/ks_task.h", build_task_h, strlen(build_task_h) } };
+                                    { "/ks/ks_task.h", build_task_h, strlen(build_task_h) },
+                                    { "/ks/ks_gen.h", build_gen_h, strlen(build_gen_h) } };
     int log_pipe[2] = { -1, -1 }, object_pipe[2] = { -1, -1 }, rc;
     struct confine_spec spec = { .sandbox = job->sandbox,
                                  .slot = job->slot,
                                  .role = ROLE_BUILDER,
                                  .files = files,
-                                 .n_files = 2,
+                                 .n_files = ARRAY_LEN(files),
                                  .verb = "compile",
                                  .args = (const char *const *)a->v,
                                  .n_fds = 1,

@@ -216,8 +216,9 @@ static int compare_pair(struct stage *s, const struct pair *pair, struct fail *f
         for (int k = 0; k < s->batch; k++) {
             bool values = rng_below(&s->rng, elements + 1) < TWIN_ELEMENTS;
 
-            if (scene_check_twin(c->scene, c->peers[role]->arena, pair->cells[role][k], trusted,
-                                 pair->cells[ROLE_BASELINE][k], values, f) != 0)
+            if (scene_check_twin(c->scene, &s->sets[pair->which[k]], c->peers[role]->arena,
+                                 pair->cells[role][k], trusted, pair->cells[ROLE_BASELINE][k],
+                                 values, c->job->threads, f) != 0)
                 return blame(c->peers[role], f);
         }
     }

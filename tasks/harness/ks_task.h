@@ -135,6 +135,20 @@ struct ks_task_module {
     /* The cost of this input. */
     void (*cost)(const struct ks_problem *p, const struct ks_tensor *inputs, int n_inputs,
                  struct ks_cost *out);
+    /*
+     * Where more than one answer is right (ties in a top-k): puts into `expected`, which holds what
+     * `reference` gave for these inputs, the right answer that is nearest to `got`, the outputs of
+     * a kernel. Every other row stays as it is. Returns 0 or -1 with a sentence. NULL where the
+     * answer is unique.
+     */
+    int (*settle)(const struct ks_problem *p, const struct ks_tensor *inputs, int n_inputs,
+                  const struct ks_tensor *got, double *const *expected, int n_outputs, char *why,
+                  size_t why_size);
+    /*
+     * sizeof(ks_real) when the reference computes in ks_real (ks_gen.h), so that `task check` can
+     * build it once more in a wider type and compare; 0 when it is fixed to double.
+     */
+    size_t real_bytes;
 };
 
 /* The one symbol that a module must define; the returned table lives as long as the module. */
@@ -188,6 +202,49 @@ static inline uint16_t ks_f32_to_bf16(float f)
     if ((v.u & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)((v.u >> 16) | 0x40);
     return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
+}
+
+/* float8_e4m3fn: sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities, 0x7f is NaN. */
+static inline float ks_e4m3_to_f32(uint8_t b)
+{
+    uint32_t e = b >> 3 & 15u, m = b & 7u;
+    union {
+        uint32_t u;
+        float f;
+    } v;
+
+    if (e == 15u && m == 7u)
+        v.u = 0x7fc00000u;
+    else if (e > 0)
+        v.u = (e + 120u) << 23 | m << 20;
+    else
+        v.f = (float)m * 0x1p-9f;
+    v.u |= (uint32_t)(b & 0x80u) << 24;
+    return v.f;
+}
+
+/* Round to nearest even; beyond 448 saturates, NaN stays NaN. */
+static inline uint8_t ks_f32_to_e4m3(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = { f };
+    uint8_t sign = (uint8_t)(v.u >> 24 & 0x80u);
+    uint32_t u = v.u & 0x7fffffffu;
+
+    if (u > 0x7f800000u)
+        return (uint8_t)(sign | 0x7fu);
+    if (u >= 0x43e80000u) /* 464, half-way from 448 to what would come next */
+        return (uint8_t)(sign | 0x7eu);
+    if (u < 0x3c800000u) { /* below 2^-6: subnormal, in units of 2^-9 */
+        v.u = u;
+        v.f += 0x1p14f; /* whose last bit is worth 2^-9: the addition rounds */
+        return (uint8_t)(sign | (v.u & 0xfu));
+    }
+    u += 0x7ffffu + (u >> 20 & 1u);
+    u = (u >> 20) - (120u << 3);
+    return (uint8_t)(sign | (u > 0x7eu ? 0x7eu : u));
 }
 
 /*

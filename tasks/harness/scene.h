@@ -66,11 +66,13 @@ void scene_patch(const struct scene *s, const struct input_set *set, struct aren
 int scene_check(struct scene *s, const struct input_set *set, const struct arena *a,
                 const struct cell *c, struct fail *f);
 /*
- * Guards, and outputs against those of a trusted kernel for the same inputs, which are themselves
- * only within tolerance: so within twice of it. `values` false: guards only.
+ * Guards, and outputs against those of a trusted kernel for the same inputs (`set`), which are
+ * themselves only within tolerance: so within twice of it. Where the task has more than one right
+ * answer, two kernels may differ and both be right: the reference then decides, on up to `threads`
+ * threads. `values` false: guards only.
  */
-int scene_check_twin(struct scene *s, const struct arena *a, const struct cell *c,
-                     const struct arena *trusted, const struct cell *trusted_cell, bool values,
-                     struct fail *f);
+int scene_check_twin(struct scene *s, const struct input_set *set, const struct arena *a,
+                     const struct cell *c, const struct arena *trusted,
+                     const struct cell *trusted_cell, bool values, int threads, struct fail *f);
 
 #endif
