@@ -11,7 +11,11 @@
 #define METHOD_STATUS "status"
 
 #define METHOD_TASK_LIST "task.list"
-#define METHOD_TASK_SHOW "task.show" /* {task} */
+#define METHOD_TASK_SHOW "task.show"     /* {task} */
+#define METHOD_TASK_IMPORT "task.import" /* {files}: a task pack */
+#define METHOD_TASK_CHECK "task.check"   /* {task, device?, set?} */
+/* {name, device, noise?} and a T4 file: a recorded space */
+#define METHOD_TASK_IMPORT_RECORDED "task.import_recorded"
 
 #define METHOD_DEVICE_LIST "device.list"
 #define METHOD_DEVICE_SHOW "device.show"   /* {device} */
@@ -40,6 +44,7 @@
 
 #define METHOD_KB_STATS "kb.stats"
 #define METHOD_KB_VERIFY "kb.verify" /* {digest?} */
+#define METHOD_KB_IMPORT "kb.import" /* {format, task?, device?} and a file */
 
 #define METHOD_EVAL_RUN "eval.run" /* {task, device?, set?, source, assignment?} */
 
