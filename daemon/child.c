@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "eval/launcher_command.h"
 #include "loop.h"
 
 enum { STDERR_MAX = 16384, REAP_MS = 5 };
@@ -159,10 +160,10 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static int spawn(struct child *c, const char *const *argv, const int ends[3], struct err *err)
+static int spawn(struct child *c, const struct child_options *o, const int ends[3], struct err *err)
 {
-    static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin", locale[] = "LC_ALL=C";
-    static char *const env[] = { path, locale, NULL };
+    const char *const *argv = o->argv;
+    char **env = command_environment(o->env);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, defaults;
@@ -180,7 +181,8 @@ static int spawn(struct child *c, const char *const *argv, const int ends[3], st
     posix_spawnattr_setpgroup(&attr, 0);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                         POSIX_SPAWN_SETSIGDEF);
-    rc = posix_spawn(&c->pid, argv[0], &actions, &attr, (char *const *)argv, env);
+    rc = posix_spawnp(&c->pid, argv[0], &actions, &attr, (char *const *)(uintptr_t)argv, env);
+    command_words_free(env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     if (rc != 0) {
@@ -192,7 +194,7 @@ static int spawn(struct child *c, const char *const *argv, const int ends[3], st
 }
 
 /* Makes the pipes, starts the program and closes its ends. */
-static int start_process(struct child *c, const char *const *argv, struct err *err)
+static int start_process(struct child *c, const struct child_options *o, struct err *err)
 {
     int pipes[3][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 } };
     int ends[3], rc = 0;
@@ -207,7 +209,7 @@ static int start_process(struct child *c, const char *const *argv, struct err *e
     c->fd[0] = pipes[1][0];
     c->fd[1] = pipes[2][0];
     if (rc == 0)
-        rc = spawn(c, argv, ends, err);
+        rc = spawn(c, o, ends, err);
     for (int i = 0; i < 3; i++)
         closep(&ends[i]);
     return rc;
@@ -243,7 +245,7 @@ int child_start(struct loop *loop, const struct child_options *o, child_done_fn 
     c->in = c->fd[0] = c->fd[1] = -1;
     c->out.max = o->out_max;
     c->errors.max = STDERR_MAX;
-    if (start_process(c, o->argv, err) != 0 || add_events(c, o->timeout_s, err) != 0) {
+    if (start_process(c, o, err) != 0 || add_events(c, o->timeout_s, err) != 0) {
         if (c->pid > 0) {
             kill(-c->pid, SIGKILL);
             waitpid(c->pid, NULL, 0);

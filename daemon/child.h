@@ -15,7 +15,8 @@ struct child;
 struct loop;
 
 struct child_options {
-    const char *const *argv; /* NULL last; argv[0] is a path, not searched */
+    const char *const *argv; /* NULL last; argv[0] is a path, or a name searched in PATH */
+    const char *const *env;  /* names of further variables that it gets; NULL last, NULL: none */
     double timeout_s;
     size_t out_max; /* bytes of stdout; more is ERR_LIMIT */
 };

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "eval/launcher_command.h"
 #include "log.h"
 #include "proto/version.h"
 
@@ -38,7 +39,7 @@ struct row {
 };
 
 static const char *const sandbox_names[] = { "bwrap", "none", NULL };
-static const char *const evaluator_names[] = { "local", "replay", "record", NULL };
+static const char *const evaluator_names[] = { "local", "command", "replay", "record", NULL };
 static const char *const level_names[] = {
 #define X(name, text) text,
     LOG_LEVEL_MAP(X)
@@ -50,13 +51,26 @@ static const char *const level_names[] = {
 
 /* Sorted by key. Every row applies at start. */
 static const struct row rows[] = {
+    { "command", ROW_TEXT, AT(command), 0, 0, NULL,
+      "words before ksearch-eval with evaluator = command, such as srun -n1 --gres=gpu:1" },
+    { "command_dir", ROW_TEXT, AT(command_dir), 0, 0, NULL,
+      "folder of jobs, under one path on both machines; empty: in the data folder" },
+    { "command_env", ROW_TEXT, AT(command_env), 0, 0, NULL,
+      "environment variables that the command gets, blanks between them" },
+    { "command_limit_retries", ROW_U64, AT(command_limit_retries), 0, 100, NULL,
+      "how often an evaluation that hit the scheduler's time limit is tried again" },
+    { "command_retries", ROW_U64, AT(command_retries), 0, 100, NULL,
+      "how often an evaluation is tried again after a lost node, preemption or no place" },
+    { "command_wait", ROW_REAL, AT(command_wait_s), 0, 1e7, NULL,
+      "seconds that the command may wait for a place" },
     { "data", ROW_PATH, AT(data), 0, 0, NULL, "folder of the knowledge base" },
     { "default_device", ROW_NAME, AT(default_device), 0, 0, NULL,
       "where a search runs when nobody says" },
     { "eval_threads", ROW_U64, AT(eval_threads), 0, 1024, NULL,
       "threads that a candidate gets; 0: all cores" },
     { "evaluator", ROW_ENUM, AT(evaluator), 0, 0, evaluator_names,
-      "local measures; record measures and appends to replay_file; replay answers from it" },
+      "local measures here; command measures where 'command' leads; record measures here and "
+      "appends to replay_file; replay answers from it" },
     { "harness", ROW_PATH, AT(harness), 0, 0, NULL, "path of ksearch-eval" },
     { "log_level", ROW_ENUM, AT(log_level), 0, 0, level_names, "least important level to log" },
     { "max_connections", ROW_U64, AT(max_connections), 1, 100000, NULL,
@@ -137,6 +151,12 @@ int conf_new(struct conf **out, struct err *err)
         .harness = must_printf(str_printf("%s/ksearch-eval", folder)),
         .default_device = xstrdup("cpu"),
         .replay_file = xstrdup(""),
+        .command = xstrdup(""),
+        .command_env = xstrdup("HOME USER SLURM_CONF SSH_AUTH_SOCK"),
+        .command_dir = xstrdup(""),
+        .command_retries = 2,
+        .command_limit_retries = 0,
+        .command_wait_s = 3600,
         .sandbox = CONF_SANDBOX_BWRAP,
         .log_level = LOG_LEVEL_INFO,
         .evaluator = CONF_EVAL_LOCAL,
@@ -360,6 +380,21 @@ int conf_load(struct conf *c, const char *path, struct err *err)
     return 0;
 }
 
+static int check_command(const struct conf *c, struct err *err)
+{
+    char **words;
+
+    if (command_words(c->command, &words, err) != 0) {
+        struct err why = *err;
+
+        return err_set(err, ERR_INVALID,
+                       "'command' is '%.100s', %s; 'evaluator = command' needs one", c->command,
+                       why.msg);
+    }
+    command_words_free(words);
+    return 0;
+}
+
 int conf_check(const struct conf *c, struct err *err)
 {
     if (c->pairs_min > c->pairs_max)
@@ -367,6 +402,8 @@ int conf_check(const struct conf *c, struct err *err)
                        "'pairs_min' is %llu and 'pairs_max' is %llu; the least cannot be more than "
                        "the most",
                        (unsigned long long)c->pairs_min, (unsigned long long)c->pairs_max);
+    if (c->evaluator == CONF_EVAL_COMMAND)
+        return check_command(c, err);
     if (c->evaluator != CONF_EVAL_LOCAL && c->replay_file[0] == '\0')
         return err_set(err, ERR_INVALID, "'replay_file' is empty; 'evaluator = %s' needs it",
                        evaluator_names[c->evaluator]);

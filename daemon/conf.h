@@ -16,7 +16,7 @@
 #include "base/err.h"
 
 enum conf_sandbox { CONF_SANDBOX_BWRAP, CONF_SANDBOX_NONE };
-enum conf_evaluator { CONF_EVAL_LOCAL, CONF_EVAL_REPLAY, CONF_EVAL_RECORD };
+enum conf_evaluator { CONF_EVAL_LOCAL, CONF_EVAL_COMMAND, CONF_EVAL_REPLAY, CONF_EVAL_RECORD };
 
 struct conf {
     char *data;            /* folder of the knowledge base */
@@ -25,14 +25,20 @@ struct conf {
     char *harness;         /* path of ksearch-eval */
     char *default_device;  /* where a search runs when nobody says */
     char *replay_file;     /* recorded evaluations, JSON lines; "" for none */
+    char *command;         /* words before ksearch-eval, for the launcher `command` */
+    char *command_env;     /* names of variables that they get, with blanks */
+    char *command_dir;     /* folder of jobs that both machines see; "": in the data folder */
     int sandbox;           /* enum conf_sandbox */
     int log_level;         /* enum log_level */
     int evaluator;         /* enum conf_evaluator */
     uint64_t workers;      /* threads for blocking work */
     uint64_t eval_threads; /* threads of a candidate; 0: all cores */
     uint64_t max_connections;
-    uint64_t pairs_min, pairs_max; /* interleaved timing pairs per workload */
-    double timing_budget_s;        /* per workload */
+    uint64_t pairs_min, pairs_max;  /* interleaved timing pairs per workload */
+    double timing_budget_s;         /* per workload */
+    uint64_t command_retries;       /* after a lost node, preemption or no place */
+    uint64_t command_limit_retries; /* after the scheduler's time limit */
+    double command_wait_s;          /* for a place */
 };
 
 /* Defaults from the environment and the program's own place. ERR_NOMEM, ERR_IO. */

@@ -13,7 +13,9 @@
 #include "conf.h"
 #include "devices.h"
 #include "eval/launcher.h"
+#include "eval/launcher_recorded.h"
 #include "eval/pack.h"
+#include "eval/pack_install.h"
 #include "kb.h"
 #include "log.h"
 #include "loop.h"
@@ -40,9 +42,18 @@ static int open_kb(struct daemon *d, struct err *err)
     return kb_open(&o, &d->kb, err);
 }
 
+char *daemon_pack_home(const struct daemon *d)
+{
+    char *path = str_printf("%s/tasks", d->conf->data);
+
+    if (path == NULL)
+        abort(); /* as xmalloc does */
+    return path;
+}
+
 static int open_packs(struct daemon *d, struct err *err)
 {
-    CLEANUP(freep) char *list = xstrdup(d->conf->tasks);
+    CLEANUP(freep) char *list = xstrdup(d->conf->tasks), *home = NULL;
     const char *dirs[TASK_DIRS_MAX];
     char *save = NULL;
     size_t n = 0;
@@ -54,6 +65,10 @@ static int open_packs(struct daemon *d, struct err *err)
     }
     if (packs_load(dirs, n, &d->packs, err) != 0)
         return err_ctx(err, "tasks '%s'", d->conf->tasks);
+    /* Last, so that a name that both have is the configured folders'. */
+    home = daemon_pack_home(d);
+    if (pack_home_open(home, err) != 0 || packs_add(d->packs, home, err) != 0)
+        return err_ctx(err, "imported tasks");
     for (size_t i = 0; i < packs_count(d->packs); i++) {
         const struct pack *p = packs_get(d->packs, i);
 
@@ -63,9 +78,38 @@ static int open_packs(struct daemon *d, struct err *err)
     return 0;
 }
 
+/* The launcher `command`: the configured words go before ksearch-eval. */
+static int open_away(struct daemon *d, struct launcher_local_config *c, struct evaluator **out,
+                     struct err *err)
+{
+    const struct conf *conf = d->conf;
+    char **prefix = NULL, **env = NULL;
+    struct err none;
+    int rc;
+
+    if (command_words(conf->command, &prefix, err) != 0)
+        return err_ctx(err, "'command'");
+    if (command_words(conf->command_env, &env, &none) != 0)
+        env = NULL; /* no variable at all */
+    c->prefix = (const char *const *)prefix;
+    c->prefix_env = (const char *const *)env;
+    c->prefix_wait_s = conf->command_wait_s;
+    c->retries = (struct command_retries){ (unsigned)conf->command_retries,
+                                           (unsigned)conf->command_limit_retries };
+    rc = launcher_local_new(loop_base(d->loop), c, out, err);
+    command_words_free(prefix);
+    command_words_free(env);
+    return rc;
+}
+
+/* Where evaluations are carried out: on this machine, or where the configured command leads. */
 static int open_local(struct daemon *d, struct evaluator **out, struct err *err)
 {
-    CLEANUP(freep) char *work = str_printf("%s/work", d->conf->data);
+    const struct conf *conf = d->conf;
+    bool away = conf->evaluator == CONF_EVAL_COMMAND;
+    CLEANUP(freep)
+    char *work = away && conf->command_dir[0] ? xstrdup(conf->command_dir)
+                                              : str_printf("%s/work", d->conf->data);
     CLEANUP(freep) char *cache = str_printf("%s/build-cache", d->conf->data);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct launcher_local_config c = {
@@ -82,10 +126,10 @@ static int open_local(struct daemon *d, struct evaluator **out, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for a path");
     if (d->conf->sandbox == CONF_SANDBOX_NONE)
         log_warn("sandbox = none: candidates run without confinement");
-    return launcher_local_new(loop_base(d->loop), &c, out, err);
+    return away ? open_away(d, &c, out, err) : launcher_local_new(loop_base(d->loop), &c, out, err);
 }
 
-static int open_evaluator(struct daemon *d, struct err *err)
+static int open_inner(struct daemon *d, struct err *err)
 {
     struct evaluator *local;
 
@@ -93,7 +137,7 @@ static int open_evaluator(struct daemon *d, struct err *err)
         return launcher_replay_new(loop_base(d->loop), d->conf->replay_file, &d->evaluator, err);
     if (open_local(d, &local, err) != 0)
         return -1;
-    if (d->conf->evaluator == CONF_EVAL_LOCAL) {
+    if (d->conf->evaluator != CONF_EVAL_RECORD) {
         d->evaluator = local;
         return 0;
     }
@@ -101,6 +145,15 @@ static int open_evaluator(struct daemon *d, struct err *err)
         evaluator_free(local);
         return -1;
     }
+    return 0;
+}
+
+/* Recorded tasks are looked up, whatever measures the others. */
+static int open_evaluator(struct daemon *d, struct err *err)
+{
+    if (open_inner(d, err) != 0)
+        return -1;
+    d->evaluator = launcher_recorded_new(loop_base(d->loop), d->kb, d->work, d->evaluator);
     return 0;
 }
 

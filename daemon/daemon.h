@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The daemon as one struct: what main.c opens, in order, and what handlers reach through
- * rpc_daemon. Thread: the loop owns it; kb, packs, clock and conf are also read by workers (they do
- * not change between start and stop).
+ * rpc_daemon. Thread: the loop owns it; kb, clock and conf are also read by workers (they do not
+ * change between start and stop), and packs through packs_take.
  */
 #ifndef KS_DAEMON_DAEMON_H
 #define KS_DAEMON_DAEMON_H
@@ -35,7 +35,8 @@ struct daemon {
     struct loop *loop;
     struct work_pool *work;
     struct kb *kb;
-    struct packs *packs; /* task packs found at start; immutable */
+    /* Task packs. An import swaps the set; workers take a reference (packs_take). */
+    struct packs *packs;
     struct evaluator *evaluator;
     /*
      * Who may use this machine's processor, a device or another thing that measures: while one has
@@ -43,7 +44,7 @@ struct daemon {
      */
     struct turns *turns;
     struct devices *devices;
-    struct list evals; /* calls of eval.run that wait for their turn or run */
+    struct list evals; /* calls of eval.run and task.check that wait for their turn or run */
     struct upkeep *upkeep;
     struct searches *searches;
     struct rpc_server *rpc;
@@ -57,6 +58,8 @@ struct daemon {
 int daemon_open(struct daemon *d, struct conf *conf, const struct clock *clock, struct err *err);
 /* The beginning of the end: no new connections, no changes; calls in flight go on. */
 void daemon_stop(struct daemon *d);
+/* The folder of imported packs, `tasks` in the data folder. Owned. Thread: any. */
+char *daemon_pack_home(const struct daemon *d);
 /* Calls that are not answered yet. */
 size_t daemon_calls(const struct daemon *d);
 /* Answers what is open with ERR_CANCELLED, closes everything; half-open is fine. */

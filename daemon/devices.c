@@ -17,6 +17,7 @@
 #include "child.h"
 #include "conf.h"
 #include "daemon.h"
+#include "eval/launcher_command.h"
 #include "kb.h"
 #include "log.h"
 #include "loop.h"
@@ -239,16 +240,32 @@ static void probe_go(struct turn *t)
 {
     struct probe *p = LIST_OF(t, struct probe, turn);
     struct daemon *d = p->devices->daemon;
-    const char *argv[] = { d->conf->harness, "probe", NULL, NULL, NULL };
-    struct child_options o = { argv, probe_timeout_s, RECORD_MAX };
+    const char *argv[COMMAND_WORDS_MAX + 5] = { NULL };
+    struct child_options o = { argv, NULL, probe_timeout_s, RECORD_MAX };
+    char **prefix = NULL, **env = NULL;
+    struct err none;
+    size_t n = 0;
 
+    /* The device is where evaluations are carried out. */
+    if (d->conf->evaluator == CONF_EVAL_COMMAND &&
+        command_words(d->conf->command, &prefix, &none) == 0) {
+        for (; prefix[n]; n++)
+            argv[n] = prefix[n];
+        o.timeout_s += d->conf->command_wait_s;
+        if (command_words(d->conf->command_env, &env, &none) == 0)
+            o.env = (const char *const *)env;
+    }
+    argv[n++] = d->conf->harness;
+    argv[n++] = "probe";
     if (*p->march != '\0') {
-        argv[2] = "--march";
-        argv[3] = p->march;
+        argv[n++] = "--march";
+        argv[n++] = p->march;
     }
     log_info("probing device '%s'", p->name);
     if (child_start(d->loop, &o, on_child, p, &p->child, &p->start_err) != 0)
         loop_defer(d->loop, probe_not_started, p);
+    command_words_free(prefix);
+    command_words_free(env);
 }
 
 static struct probe *probe_new(struct devices *ds, const char *name, const char *march)

@@ -117,6 +117,10 @@ int cli_connect(struct cli *cli, struct err *err);
 /* One call; *result (may be NULL) is a new reference. */
 int cli_call(struct cli *cli, const char *method, const json_t *params, json_t **result,
              struct err *err);
+/* One call with a file: opens `path` for reading and sends the descriptor along. ERR_NOT_FOUND, ERR_IO, ERR_INVALID (no
+ * regular file). */
+int cli_call_file(struct cli *cli, const char *method, const json_t *params, const char *path,
+                  json_t **result, struct err *err);
 /* The plain command: calls cmd->method with args->params, shows the result. */
 int cli_run_call(struct cli *cli, const struct command *cmd, struct args *args, struct err *err);
 /* Shows a result: as JSON with --json, else by `print` (NULL: show_value). */
@@ -127,7 +131,7 @@ int cli_error(struct err *err, const struct ks_error *from);
 /* ---- the rows of all files ---- */
 
 extern const struct command cmd_status;
-extern const struct command cmd_task_list, cmd_task_show;
+extern const struct command cmd_task_list, cmd_task_show, cmd_task_import, cmd_task_check;
 extern const struct command cmd_device_list, cmd_device_show, cmd_device_probe;
 extern const struct command cmd_search_start, cmd_search_list, cmd_search_show, cmd_search_watch,
     cmd_search_pause, cmd_search_resume, cmd_search_cancel, cmd_search_explain, cmd_search_tree,
@@ -136,12 +140,20 @@ extern const struct command cmd_program_list, cmd_program_show, cmd_program_expo
 extern const struct command cmd_query;
 extern const struct command cmd_insight_list, cmd_insight_show, cmd_insight_add,
     cmd_insight_retract;
-extern const struct command cmd_kb_stats, cmd_kb_verify;
+extern const struct command cmd_kb_stats, cmd_kb_verify, cmd_kb_import;
 extern const struct command cmd_eval_run;
+
+/* task_recorded.c: imports the recorded space in the file `path`, as a run function of `cmd` (whose
+ * options became args->params). */
+int cli_task_import_recorded(struct cli *cli, const struct command *cmd, struct args *args,
+                             const char *path, struct err *err);
 
 /* query.c: one insight with its effect, scope, reasons and evidence, as a query and insight.show
  * give it. */
 void insight_print(const json_t *insight);
+
+/* Shows what an import of a recorded space did. */
+void recorded_import_print(const json_t *result);
 
 /* search_watch.c: follows `search` until it ends; ERR_FAILED or ERR_CANCELLED when it ends so. */
 int watch_search(struct cli *cli, const char *search, struct err *err);

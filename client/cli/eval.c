@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
+#include "feedback.h"
 #include "proto/methods.h"
 #include "show.h"
 
@@ -24,18 +25,40 @@ static const struct opt run_opts[] = {
     { 0 }
 };
 
-static void record_print(const json_t *r)
+/* A record without feedback is an older daemon's: its own table, then. */
+static void old_print(const json_t *r)
 {
     static const struct column columns[] = {
         { "WORKLOAD", "name", SHOW_TEXT },    { "STATUS", "status", SHOW_TEXT },
         { "SPEED", "ratio", SHOW_FACTOR },    { "ROOFLINE", "roofline", SHOW_SHARE },
         { "ERROR", "tensor_rel", SHOW_TEXT }, { 0 }
     };
+
+    if (json_array_size(json_object_get(r, "workloads")) > 0)
+        show_table(json_object_get(r, "workloads"), "", columns, "");
+}
+
+/* The compiler's own words, where the diagnostics do not say it all already. */
+static void log_print(const json_t *r)
+{
+    const json_t *diagnostics = show_at(r, "feedback.diagnostics");
+    const char *log = jsonx_str(json_object_get(r, "build"), "log", "");
+    bool failed = strncmp(jsonx_str(r, "status", ""), "build_", 6) == 0;
+
+    if (!*log || (json_array_size(diagnostics) > 0 && !failed))
+        return;
+    printf("\nbuild log:\n");
+    show_block(log);
+    putchar('\n');
+}
+
+static void record_print(const json_t *r)
+{
     CLEANUP(freep) char *status = show_text_at(r, "status", SHOW_TEXT);
     CLEANUP(freep) char *objective = show_text_at(r, "objective", SHOW_FACTOR);
     CLEANUP(freep) char *low = show_text_at(r, "ci_low", SHOW_FACTOR);
     CLEANUP(freep) char *high = show_text_at(r, "ci_high", SHOW_FACTOR);
-    const char *log = jsonx_str(json_object_get(r, "build"), "log", "");
+    const json_t *feedback = json_object_get(r, "feedback");
 
     printf("%s", status);
     if (json_is_number(json_object_get(r, "objective")))
@@ -43,15 +66,12 @@ static void record_print(const json_t *r)
     putchar('\n');
     if (*jsonx_str(r, "message", ""))
         show_wrapped(jsonx_str(r, "message", ""), 0);
-    if (json_array_size(json_object_get(r, "workloads")) > 0) {
-        putchar('\n');
-        show_table(json_object_get(r, "workloads"), "", columns, "");
-    }
-    if (*log) {
-        printf("\nbuild log:\n");
-        show_block(log);
-        putchar('\n');
-    }
+    putchar('\n');
+    if (feedback != NULL)
+        feedback_print(feedback);
+    else
+        old_print(r);
+    log_print(r);
 }
 
 /* A candidate that failed is a result, shown as such, and exit status 9. */

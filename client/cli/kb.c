@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ksearch kb stats | verify. */
+/* ksearch kb import | stats | verify. */
 #include "cli.h"
 
+#include "base/jsonx.h"
 #include "proto/methods.h"
 #include "show.h"
 
@@ -41,4 +42,39 @@ const struct command cmd_kb_verify = {
     .method = METHOD_KB_VERIFY,
     .opts = verify_opts,
     .run = verify_run,
+};
+
+/* ---- import ---- */
+
+static const struct pos import_pos[] = {
+    { "FILE", "file", ROW_REQUIRED | ROW_LOCAL, "file to import; a T4 file may be packed with gzip" }, { 0 }
+};
+
+static const struct opt import_opts[] = {
+    { "format", OPT_TEXT, "F", "format", ROW_REQUIRED, "what the file is: t4 (a recorded tuning space)" },
+    { "task", OPT_TEXT, "T", "task", 0, "recorded task that was measured; made when it is not known" },
+    { "device", OPT_TEXT, "D", "device", 0, "device that it was measured on; made when it is not known" },
+    { 0 }
+};
+
+static int import_run(struct cli *cli, const struct command *cmd, struct args *args,
+                      struct err *err)
+{
+    const char *path = jsonx_str(args->local, "file", "");
+    json_auto_t *result = NULL;
+
+    if (cli_call_file(cli, cmd->method, args->params, path, &result, err) != 0)
+        return err_ctx(err, "kb import '%s'", path);
+    cli_show(cli, recorded_import_print, result);
+    return 0;
+}
+
+const struct command cmd_kb_import = {
+    .group = "kb",
+    .name = "import",
+    .summary = "Store the records of a file as evaluations of a device.",
+    .method = METHOD_KB_IMPORT,
+    .pos = import_pos,
+    .opts = import_opts,
+    .run = import_run,
 };

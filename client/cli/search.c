@@ -7,6 +7,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "proto/methods.h"
+#include "feedback.h"
 #include "show.h"
 
 static const struct pos search_pos[] = { { "S", "search", ROW_REQUIRED, "id of the search" },
@@ -120,6 +121,7 @@ static void show_best(const json_t *search)
     if (strcmp(roofline, "-") != 0)
         printf(", %s of roofline", roofline);
     printf("\n  assignment %s\n  program    %s\n", assignment, program);
+    feedback_print_workloads(json_object_get(best, "feedback"));
 }
 
 static void show_line(const json_t *search, const char *label, const char *path)
@@ -194,6 +196,8 @@ static void show_print(const json_t *s)
         show_line(s, lines[i].label, lines[i].path);
     show_seeds(s);
     show_best(s);
+    if (*jsonx_str(json_object_get(s, "baseline"), "note", ""))
+        show_line(s, "note", "baseline.note");
     show_curve(s);
     show_evaluations(s);
 }
@@ -289,6 +293,15 @@ static void choice_print(const json_t *choice)
     putchar('\n');
 }
 
+/* What a proposer is told of the trial that says most. */
+static void told_print(const json_t *told)
+{
+    if (told == NULL)
+        return;
+    printf("\nfeedback of evaluation %lld:\n", jsonx_int(told, "evaluation", 0));
+    show_block(jsonx_str(told, "text", ""));
+}
+
 static void explain_print(const json_t *result)
 {
     static const struct column columns[] = { { "#", "evaluation", SHOW_TEXT },
@@ -315,6 +328,7 @@ static void explain_print(const json_t *result)
     json_array_foreach (choices, i, choice)
         choice_print(choice);
     show_table(result, "trials", columns, "nothing has been tried there yet");
+    told_print(json_object_get(result, "told"));
 }
 
 const struct command cmd_search_explain = {

@@ -31,6 +31,7 @@ struct view {
     char *recent[RECENT_MAX]; /* newest first */
     json_t *failures;         /* class -> count */
     size_t drawn;             /* lines on the screen */
+    bool drifted;             /* the baseline's drift was said */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -156,6 +157,16 @@ static char *measured_text(const struct view *v, const json_t *e)
                       said ? message : "");
 }
 
+/* The same, with what is to be said of the baseline; saying it once is enough. */
+static char *drifted_text(struct view *v, const json_t *e)
+{
+    CLEANUP(freep) char *text = measured_text(v, e);
+    CLEANUP(freep) char *note = show_text_at(e, "drift", SHOW_TEXT);
+
+    v->drifted = *jsonx_str(e, "drift", "") != '\0';
+    return v->drifted ? str_printf("%s  note: %s", text, note) : TAKE(text);
+}
+
 static void view_count_failure(struct view *v, const char *status)
 {
     json_t *count = json_object_get(v->failures, status);
@@ -184,7 +195,7 @@ static bool view_measured(struct view *v, const json_t *e)
     view_point(v, top);
     view_count_failure(v, jsonx_str(e, "status", "ok"));
     v->budget_evals = jsonx_num(json_object_get(e, "budget"), "evals", v->budget_evals);
-    view_remember(v, measured_text(v, e));
+    view_remember(v, v->drifted ? measured_text(v, e) : drifted_text(v, e));
     set_text(&v->now, NULL);
     set_text(&v->why, NULL);
     return true;

@@ -216,13 +216,39 @@ static int ks_read(struct ks *c, struct waiting *w, struct err *err)
     return ks_sort_all(c, w, err);
 }
 
-/* Writes what the socket takes, without waiting. */
-static int ks_write(struct ks *c, struct buf *out, size_t *sent, struct err *err)
+/* Bytes on their way, and a descriptor that goes with the first of them (-1: none). */
+struct outgoing {
+    struct buf bytes;
+    size_t sent;
+    int file;
+};
+
+static ssize_t send_some(int fd, struct outgoing *o)
 {
-    ssize_t n = send(c->fd, out->data + *sent, out->len - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct iovec iov = { o->bytes.data + o->sent, o->bytes.len - o->sent };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+    if (o->file >= 0 && o->sent == 0) {
+        m.msg_control = control.bytes;
+        m.msg_controllen = sizeof(control.bytes);
+        control.head = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+                                         .cmsg_len = CMSG_LEN(sizeof(int)) };
+        memcpy(CMSG_DATA(&control.head), &o->file, sizeof(int));
+    }
+    return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* Writes what the socket takes, without waiting. */
+static int ks_write(struct ks *c, struct outgoing *o, struct err *err)
+{
+    ssize_t n = send_some(c->fd, o);
 
     if (n >= 0) {
-        *sent += (size_t)n;
+        o->sent += (size_t)n;
         return 0;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
@@ -234,15 +260,13 @@ static int ks_write(struct ks *c, struct buf *out, size_t *sent, struct err *err
     return ks_die(c, err);
 }
 
-/* Sends `out` and waits for the answer `w` names; reads while it writes, so that neither side
+/* Sends `o` and waits for the answer `w` names; reads while it writes, so that neither side
  * blocks. */
-static int ks_exchange(struct ks *c, struct buf *out, struct waiting *w, const struct deadline *d,
+static int ks_exchange(struct ks *c, struct outgoing *o, struct waiting *w, const struct deadline *d,
                        struct err *err)
 {
-    size_t sent = 0;
-
     while (!w->have) {
-        struct pollfd p = { .fd = c->fd, .events = POLLIN | (sent < out->len ? POLLOUT : 0) };
+        struct pollfd p = { .fd = c->fd, .events = POLLIN | (o->sent < o->bytes.len ? POLLOUT : 0) };
         int n = poll(&p, 1, deadline_left_ms(d));
 
         if (n < 0 && errno == EINTR)
@@ -252,9 +276,9 @@ static int ks_exchange(struct ks *c, struct buf *out, struct waiting *w, const s
         if (n == 0) {
             err_set(err, ERR_IO, "the daemon at %s did not answer in time", c->path);
             /* Half a request cannot be taken back. */
-            return sent > 0 && sent < out->len ? ks_die(c, err) : -1;
+            return o->sent > 0 && o->sent < o->bytes.len ? ks_die(c, err) : -1;
         }
-        if ((p.revents & POLLOUT) && ks_write(c, out, &sent, err) != 0)
+        if ((p.revents & POLLOUT) && ks_write(c, o, err) != 0)
             return -1;
         if ((p.revents & (POLLIN | POLLHUP | POLLERR)) && ks_read(c, w, err) != 0)
             return w->have ? 0 : -1; /* the answer came, then the connection went */
@@ -262,10 +286,16 @@ static int ks_exchange(struct ks *c, struct buf *out, struct waiting *w, const s
     return 0;
 }
 
-static int call(struct ks *c, const char *method, const json_t *params, const struct deadline *d,
-                json_t **result, struct err *err)
+static void outgoing_release(struct outgoing *o)
 {
-    CLEANUP(buf_release) struct buf out = { .max = PROTO_REQUEST_MAX + 1 };
+    buf_release(&o->bytes);
+}
+
+static int call(struct ks *c, const char *method, const json_t *params, int file,
+                const struct deadline *d, json_t **result, struct err *err)
+{
+    CLEANUP(outgoing_release)
+    struct outgoing out = { .bytes = { .max = PROTO_REQUEST_MAX + 1 }, .file = file };
     struct waiting w = { .id = c->last_id + 1 };
 
     if (c->fd < 0) {
@@ -274,7 +304,7 @@ static int call(struct ks *c, const char *method, const json_t *params, const st
     }
     if (params && !json_is_object(params))
         return err_set(err, ERR_INVALID, "the parameters of %s must be an object", method);
-    if (frame_request(&out, w.id, method, params, err) != 0)
+    if (frame_request(&out.bytes, w.id, method, params, err) != 0)
         return err_ctx(err, "the request %s", method);
     c->last_id = w.id;
     if (ks_exchange(c, &out, &w, d, err) != 0)
@@ -296,7 +326,20 @@ int ks_call(struct ks *c, const char *method, const json_t *params, json_t **res
     struct deadline d = deadline_in(c->timeout_ms);
     struct err err;
 
-    return call(c, method, params, &d, result, &err) == 0 ? 0 : give(error, &err);
+    return call(c, method, params, -1, &d, result, &err) == 0 ? 0 : give(error, &err);
+}
+
+int ks_call_fd(struct ks *c, const char *method, const json_t *params, int file, json_t **result,
+               struct ks_error *error)
+{
+    struct deadline d = deadline_in(c->timeout_ms);
+    struct err err;
+
+    if (file < 0) {
+        err_set(&err, ERR_INVALID, "the request %s needs an open file", method);
+        return give(error, &err);
+    }
+    return call(c, method, params, file, &d, result, &err) == 0 ? 0 : give(error, &err);
 }
 
 int ks_subscribe(struct ks *c, const char *search, json_t **result, struct ks_error *error)
@@ -399,7 +442,7 @@ static int ks_greet(struct ks *c, const struct deadline *d, struct err *err)
 
     if (params == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a greeting");
-    if (call(c, METHOD_HELLO, params, d, &c->hello, err) != 0)
+    if (call(c, METHOD_HELLO, params, -1, d, &c->hello, err) != 0)
         return -1;
     version = json_integer_value(json_object_get(c->hello, "version"));
     if (version != PROTO_VERSION)

@@ -112,6 +112,14 @@ int ks_call(struct ks *c, const char *method, const json_t *params, json_t **res
             struct ks_error *error);
 
 /*
+ * The same for a method that takes a file: `file` is a descriptor of a regular file, open for reading, which the
+ * daemon gets with the request and reads from its beginning. It stays the caller's and may be closed after the
+ * return. Works on the Unix socket alone.
+ */
+int ks_call_fd(struct ks *c, const char *method, const json_t *params, int file, json_t **result,
+               struct ks_error *error);
+
+/*
  * Follows a search: calls `search.watch`. *result (may be NULL) is its {id, state}. From then on
  * ks_next gives `search.event` notifications, {search, event}, and at the end one `search.end`,
  * {search, state}. Several searches may be followed on one connection; `params.search` tells them

@@ -7,6 +7,8 @@
 #define PROTO_REQUEST_MAX (8u << 20)
 /* Longest line a daemon may send: a reply with a whole curve or a whole tree. */
 #define PROTO_REPLY_MAX (64u << 20)
+/* Largest file whose descriptor comes with a request. */
+#define PROTO_FILE_MAX (1u << 30)
 /* Longest method name, in bytes. */
 #define PROTO_METHOD_MAX 64
 /* Longest error sentence that is read from the other side, in bytes; the rest is cut with "...". */

@@ -133,6 +133,9 @@ int eval_request_check(const struct eval_request *req, struct err *err)
     if (check_program(&req->candidate, "candidate", err) != 0 ||
         (req->champion.source && check_program(&req->champion, "champion", err) != 0))
         return -1;
+    if (req->n_known > EVAL_KNOWN_MAX)
+        return err_set(err, ERR_LIMIT, "%zu known objects; at most %d are allowed", req->n_known,
+                       EVAL_KNOWN_MAX);
     return check_numbers(req, err);
 }
 
@@ -187,5 +190,12 @@ json_t *eval_request_to_job(const struct eval_request *req,
                         json_pack("{s:i, s:i, s:f}", "pairs_min", (int)req->timing.pairs_min,
                                   "pairs_max", (int)req->timing.pairs_max, "budget_s",
                                   req->timing.budget_s));
+    if (req->n_known > 0) {
+        json_t *known = json_array();
+
+        for (size_t i = 0; i < req->n_known; i++)
+            json_array_append_new(known, json_string(req->known[i]));
+        json_object_set_new(j, "known_objects", known);
+    }
     return j;
 }

@@ -13,13 +13,14 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "eval/launcher_command.h"
 #include "eval/pack.h"
 #include "eval/result.h"
 
 struct event_base;
 struct evaluator;
 
-enum { EVAL_DEFINES_MAX = 256 };
+enum { EVAL_DEFINES_MAX = 256, EVAL_KNOWN_MAX = 4096 };
 
 struct eval_define {
     const char *name, *value;
@@ -58,6 +59,22 @@ struct eval_request {
     struct eval_limits limits;
     struct eval_timing timing;
     double read_gbs, fma_gflops; /* of the device, for the roofline; 0: unknown */
+    /* Digests of objects that were measured before (64 hexadecimal digits): a candidate whose
+     * object is one of them ends as EVAL_KNOWN and is not timed. Not looked at beside a champion.
+     */
+    const char *const *known;
+    size_t n_known;
+    /*
+     * Of a recorded task, which has no source: the assignment to look up, and the champion's (NULL:
+     * none). NULL for every other task.
+     */
+    const json_t *assignment, *champion_assignment;
+    /*
+     * Verb of ksearch-eval; NULL: "run". Another one's record is not an evaluation's: the result
+     * has status EVAL_OK and nothing but the record, whatever this says. Only on a machine, never
+     * recorded or replayed.
+     */
+    const char *verb;
 };
 
 /* build 60 s, run 30 s, 4 GiB, 1 MiB of output; 5 to 25 pairs, 0.6 s. */
@@ -115,9 +132,23 @@ struct launcher_local_config {
     const char *sandbox;   /* "bwrap" when NULL, or "none" */
     uint32_t threads;      /* per evaluation, >= 1 */
     size_t record_max;     /* cap on the record's bytes; 0: 16 MiB */
+    /*
+     * The launcher `command`: words put before `program` (srun, ssh, ...), NULL-terminated and
+     * searched in PATH; NULL runs it on this machine. work_dir must then be visible under the same
+     * path on the machine that it leads to, and so must the program and the packs.
+     */
+    const char *const *prefix;
+    const char *const *prefix_env; /* further variables that the prefix gets; NULL-terminated */
+    struct command_retries retries;
+    double prefix_wait_s; /* how long it may wait for a place, on top of the evaluation's limit */
 };
 
-/* Runs `ksearch-eval run JOBDIR`, one at a time per (device, slot), in order of arrival. ERR_IO. */
+/*
+ * Runs `[prefix] ksearch-eval run JOBDIR`, one at a time per (device, slot), in order of arrival. A
+ * prefix is stopped with SIGTERM, so that it can give its place back, and killed when that does not
+ * help. What fails on the way there is retried as `retries` allows, then EVAL_INFRASTRUCTURE with
+ * the reason. ERR_IO.
+ */
 int launcher_local_new(struct event_base *base, const struct launcher_local_config *config,
                        struct evaluator **out, struct err *err);
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs `ksearch-eval run JOBDIR` as a child, one at a time per lane (device and slot).
+ * Runs `ksearch-eval run JOBDIR` as a child, one at a time per lane (device and slot), behind a
+ * command that leads to another machine where there is one.
  *
  *     start -> WAITING -> RUNNING -> ENDED -> done, freed
- *                 \____cancel, no room____/
+ *                 |  ^____retry__|     |
+ *                 \____cancel, no room_/
  *
  * 1. A job is in l->jobs until its done has returned; in lane->waiting only while WAITING.
  * 2. A lane runs at most one job: lane->running, RUNNING or ENDED.
@@ -37,7 +39,9 @@ enum {
     RECORD_MAX_DEFAULT = 16 << 20,
     STDERR_MAX = 16 << 10, /* kept for the message; the rest is read and dropped */
     EXIT_POLL_MS = 10,     /* where the kernel has no pidfd */
-    READ_CHUNK = 64 << 10
+    READ_CHUNK = 64 << 10,
+    TERM_GRACE_S = 5, /* from SIGTERM to SIGKILL, for a prefix that gives its place back */
+    RETRY_FIRST_S = 1 /* doubles with every retry */
 };
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_ENDED };
@@ -68,14 +72,16 @@ struct local_job {
     eval_done_fn *done;
     void *ctx;
     char *dir, *definition, *set;
+    char *verb; /* NULL: "run" */
     double wall_s;
     pid_t pid; /* 0 when there is no child to reap */
     int pidfd, in_fd, out_fd, err_fd;
-    struct event *exit_event, *out_event, *err_event, *wall_event, *end_event;
+    struct event *exit_event, *out_event, *err_event, *wall_event, *end_event, *retry_event;
     struct buf record, diagnostics;
     int exit_status; /* of waitpid */
     bool cancelled;
-    char *trouble; /* why no record counts; NULL while all is well */
+    unsigned retries; /* used */
+    char *trouble;    /* why no record counts; NULL while all is well */
 };
 
 static void job_trouble(struct local_job *j, const char *fmt, ...)
@@ -116,6 +122,7 @@ static void job_free(struct local_job *j)
     event_close(&j->err_event, &j->err_fd);
     event_close(&j->wall_event, &j->in_fd);
     event_close(&j->end_event, &none);
+    event_close(&j->retry_event, &none);
     if (j->dir)
         file_rmtree(j->dir, &ignored); /* what is left is removed at the next start */
     buf_release(&j->record);
@@ -123,6 +130,7 @@ static void job_free(struct local_job *j)
     free(j->dir);
     free(j->definition);
     free(j->set);
+    free(j->verb);
     free(j->trouble);
     free(j);
 }
@@ -138,12 +146,25 @@ static const char *last_words(const struct local_job *j, char *out, size_t size)
     return str_visible(text, len, out, size);
 }
 
+/* What the prefix says of itself. Some end with status 0 when the node is gone. */
+static enum command_failure prefix_failure(const struct local_job *j)
+{
+    if (j->l->config.prefix == NULL || j->record.len > 0)
+        return COMMAND_FAILURE_NONE;
+    return command_failure_of(buf_str(&j->diagnostics));
+}
+
 static void check_exit(struct local_job *j)
 {
+    const char *why = command_failure_text(prefix_failure(j));
     char words[600];
 
     last_words(j, words, sizeof(words));
-    if (WIFSIGNALED(j->exit_status))
+    if (why != NULL && j->retries > 0)
+        job_trouble(j, "%s, also on retry %u: %s", why, j->retries, words);
+    else if (why != NULL)
+        job_trouble(j, "%s: %s", why, words);
+    else if (WIFSIGNALED(j->exit_status))
         job_trouble(j, "ksearch-eval was killed by signal %d%s%s", WTERMSIG(j->exit_status),
                     words[0] ? ": " : "", words);
     else if (WEXITSTATUS(j->exit_status) != 0)
@@ -151,6 +172,19 @@ static void check_exit(struct local_job *j)
                     words[0] ? ": " : "", words);
     else if (j->record.len == 0)
         job_trouble(j, "ksearch-eval wrote no record%s%s", words[0] ? ": " : "", words);
+}
+
+/* A record that is no evaluation's, for a caller that knows what it is. */
+static int wrap_record(const struct local_job *j, json_t *record, struct eval_result *out,
+                       struct err *err)
+{
+    if (!json_is_object(record))
+        return err_set(err, ERR_INVALID, "the record of ksearch-eval %s is no object", j->verb);
+    *out = (struct eval_result){ .status = EVAL_OK,
+                                 .definition = xstrdup(jsonx_str(record, "definition", "")),
+                                 .set = xstrdup(jsonx_str(record, "set", "")),
+                                 .record = json_incref(record) };
+    return 0;
 }
 
 /* The record as a result; leaves a trouble when it is none, or another job's. */
@@ -164,7 +198,8 @@ static bool read_record(struct local_job *j, struct eval_result *out)
         return false;
     if (jsonx_parse(buf_str(&j->record), j->record.len, "the record of ksearch-eval", &record,
                     &err) != 0 ||
-        eval_result_from_json(record, out, &err) != 0) {
+        (j->verb ? wrap_record(j, record, out, &err) : eval_result_from_json(record, out, &err)) !=
+            0) {
         job_trouble(j, "%s", err.msg);
         return false;
     }
@@ -210,6 +245,9 @@ static void on_end(evutil_socket_t fd, short what, void *arg)
 /* Ends a job that has no child, from the loop rather than from where we are. */
 static void job_end_later(struct local_job *j)
 {
+    int none = -1;
+
+    event_close(&j->retry_event, &none);
     j->state = JOB_ENDED;
     list_remove(&j->queued);
     event_active(j->end_event, EV_TIMEOUT, 0);
@@ -262,6 +300,37 @@ static void on_err(evutil_socket_t fd, short what, void *arg)
         event_close(&j->err_event, &j->err_fd);
 }
 
+static struct timeval as_timeval(double seconds)
+{
+    return (struct timeval){ .tv_sec = (time_t)seconds,
+                             .tv_usec = (suseconds_t)((seconds - floor(seconds)) * 1e6) };
+}
+
+static void on_grace(evutil_socket_t fd, short what, void *arg)
+{
+    struct local_job *j = arg;
+
+    (void)fd;
+    (void)what;
+    kill(-j->pid, SIGKILL);
+}
+
+/* Ends the child; a prefix gets the chance to take its job elsewhere down with it. */
+static void job_stop(struct local_job *j)
+{
+    struct timeval grace = as_timeval(TERM_GRACE_S);
+    int none = -1;
+
+    if (j->l->config.prefix == NULL) {
+        kill(-j->pid, SIGKILL);
+        return;
+    }
+    kill(-j->pid, SIGTERM);
+    event_close(&j->wall_event, &none);
+    j->wall_event = event_new(j->l->base, -1, 0, on_grace, j);
+    event_add(j->wall_event, &grace);
+}
+
 static void on_wall(evutil_socket_t fd, short what, void *arg)
 {
     struct local_job *j = arg;
@@ -269,7 +338,7 @@ static void on_wall(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     job_trouble(j, "ksearch-eval did not end within %.0f s and was killed", j->wall_s);
-    kill(-j->pid, SIGKILL);
+    job_stop(j);
 }
 
 /* Reads the pipes to what is there now; grandchildren that hold them open are being killed. */
@@ -299,6 +368,45 @@ static void job_reap(struct local_job *j)
     j->state = JOB_ENDED;
 }
 
+static void job_spawn(struct local_job *j);
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+    struct local_job *j = arg;
+
+    (void)fd;
+    (void)what;
+    job_spawn(j);
+    if (j->trouble)
+        job_end_later(j);
+}
+
+/*
+ * Where the prefix failed and may be tried again: forgets this try, keeps the lane, and starts once
+ * more after a while. False when the job is to end.
+ */
+static bool job_retry(struct local_job *j)
+{
+    unsigned allowed = command_failure_retries(&j->l->config.retries, prefix_failure(j));
+    struct timeval pause = as_timeval((double)RETRY_FIRST_S * (1 << MIN(j->retries, 6u)));
+    int none = -1;
+
+    if (j->cancelled || j->trouble || j->retries >= allowed)
+        return false;
+    j->retries++;
+    event_close(&j->exit_event, &j->pidfd);
+    event_close(&j->out_event, &j->out_fd);
+    event_close(&j->err_event, &j->err_fd);
+    event_close(&j->wall_event, &j->in_fd);
+    buf_clear(&j->record);
+    buf_clear(&j->diagnostics);
+    j->state = JOB_WAITING;
+    event_close(&j->retry_event, &none);
+    j->retry_event = event_new(j->l->base, -1, 0, on_retry, j);
+    event_add(j->retry_event, &pause);
+    return true;
+}
+
 static void on_exit_event(evutil_socket_t fd, short what, void *arg)
 {
     struct local_job *j = arg;
@@ -310,34 +418,8 @@ static void on_exit_event(evutil_socket_t fd, short what, void *arg)
         return; /* not yet */
     job_reap(j);
     drain_rest(j);
-    job_end(j);
-}
-
-/* A small environment: compilers need PATH, and no key of ours travels on. */
-static char **child_environment(void)
-{
-    static const char *const passed[] = { "PATH", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME",
-                                          "CUDA_VISIBLE_DEVICES" };
-    char **env = xcalloc(ARRAY_LEN(passed) + 3, sizeof(char *));
-    size_t n = 0;
-
-    for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
-        const char *value = getenv(passed[i]);
-
-        if (value && (env[n] = str_printf("%s=%s", passed[i], value)) != NULL)
-            n++;
-    }
-    if (getenv("PATH") == NULL)
-        env[n++] = xstrdup("PATH=/usr/local/bin:/usr/bin:/bin");
-    env[n] = xstrdup("LC_ALL=C");
-    return env;
-}
-
-static void environment_free(char **env)
-{
-    for (size_t i = 0; env[i]; i++)
-        free(env[i]);
-    free(env);
+    if (!job_retry(j))
+        job_end(j);
 }
 
 struct pipes {
@@ -355,10 +437,24 @@ static void pipes_close(struct pipes *p)
     }
 }
 
+/* [prefix] program run JOBDIR; borrows its words. */
+static void job_argv(const struct local_job *j, const char **argv)
+{
+    const struct launcher_local_config *c = &j->l->config;
+    size_t n = 0;
+
+    for (; c->prefix && c->prefix[n]; n++)
+        argv[n] = c->prefix[n];
+    argv[n++] = c->program;
+    argv[n++] = j->verb ? j->verb : "run";
+    argv[n++] = j->dir;
+    argv[n] = NULL;
+}
+
 static int spawn_with(struct local_job *j, const struct pipes *p)
 {
-    char *argv[] = { (char *)j->l->config.program, "run", j->dir, NULL };
-    char **env = child_environment();
+    const char *argv[COMMAND_WORDS_MAX + 4];
+    char **env = command_environment(j->l->config.prefix_env);
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t none, all;
@@ -370,26 +466,21 @@ static int spawn_with(struct local_job *j, const struct pipes *p)
     posix_spawn_file_actions_adddup2(&files, p->in[0], 0);
     posix_spawn_file_actions_adddup2(&files, p->out[1], 1);
     posix_spawn_file_actions_adddup2(&files, p->err[1], 2);
+    job_argv(j, argv);
     posix_spawnattr_init(&attr);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &all);
     posix_spawnattr_setflags(&attr,
                              POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    rc = posix_spawn(&j->pid, j->l->config.program, &files, &attr, argv, env);
+    rc = posix_spawnp(&j->pid, argv[0], &files, &attr, (char *const *)(uintptr_t)argv, env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&files);
-    environment_free(env);
+    command_words_free(env);
     if (rc != 0) {
         j->pid = 0;
-        job_trouble(j, "'%s' cannot be started: %s", j->l->config.program, strerror(rc));
+        job_trouble(j, "'%s' cannot be started: %s", argv[0], strerror(rc));
     }
     return rc ? -1 : 0;
-}
-
-static struct timeval as_timeval(double seconds)
-{
-    return (struct timeval){ .tv_sec = (time_t)seconds,
-                             .tv_usec = (suseconds_t)((seconds - floor(seconds)) * 1e6) };
 }
 
 static void watch(struct local_job *j)
@@ -523,7 +614,8 @@ static struct local_job *job_new(struct local *l, const struct eval_request *req
     list_init(&j->queued);
     j->definition = xstrdup(req->definition);
     j->set = xstrdup(req->set);
-    j->wall_s = wall_limit(req);
+    j->verb = req->verb ? xstrdup(req->verb) : NULL;
+    j->wall_s = wall_limit(req) + (l->config.prefix ? l->config.prefix_wait_s : 0);
     j->pidfd = j->in_fd = j->out_fd = j->err_fd = -1;
     j->record.max = l->config.record_max;
     j->diagnostics.max = STDERR_MAX;
@@ -568,9 +660,24 @@ static void local_cancel(struct eval_job *job)
         return;
     j->cancelled = true;
     if (j->state == JOB_RUNNING)
-        kill(-j->pid, SIGKILL);
+        job_stop(j);
     else if (j->state == JOB_WAITING)
         job_end_later(j);
+}
+
+/* Stops and reaps, waiting for a prefix to give its place back. */
+static void job_stop_now(struct local_job *j)
+{
+    struct timespec nap = { 0, EXIT_POLL_MS * 1000000L };
+    siginfo_t info = { 0 };
+
+    job_stop(j);
+    for (int i = 0; j->l->config.prefix && i < TERM_GRACE_S * 1000 / EXIT_POLL_MS; i++) {
+        if (waitid(P_PID, (id_t)j->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid)
+            break;
+        nanosleep(&nap, NULL);
+    }
+    job_reap(j);
 }
 
 static void local_free(struct evaluator *ev)
@@ -582,10 +689,8 @@ static void local_free(struct evaluator *ev)
         struct local_job *j = LIST_OF(l->jobs.next, struct local_job, all);
 
         j->cancelled = true;
-        if (j->pid > 0) {
-            kill(-j->pid, SIGKILL);
-            job_reap(j);
-        }
+        if (j->pid > 0)
+            job_stop_now(j);
         job_end(j);
     }
     LIST_FOREACH (at, &l->lanes) {
@@ -594,6 +699,8 @@ static void local_free(struct evaluator *ev)
         free(lane->device);
         free(lane);
     }
+    command_words_free((char **)(uintptr_t)l->config.prefix);
+    command_words_free((char **)(uintptr_t)l->config.prefix_env);
     free((char *)l->config.program);
     free((char *)l->config.work_dir);
     free((char *)l->config.cache_dir);
@@ -638,6 +745,21 @@ static char *copy_or(const char *s, const char *fallback)
     return xstrdup(s && s[0] ? s : fallback);
 }
 
+static const char *const *copy_words(const char *const *words)
+{
+    size_t n = 0;
+    char **copy;
+
+    if (words == NULL)
+        return NULL;
+    while (words[n])
+        n++;
+    copy = xcalloc(n + 1, sizeof(*copy));
+    for (size_t i = 0; i < n; i++)
+        copy[i] = xstrdup(words[i]);
+    return (const char *const *)copy;
+}
+
 int launcher_local_new(struct event_base *base, const struct launcher_local_config *config,
                        struct evaluator **out, struct err *err)
 {
@@ -645,7 +767,7 @@ int launcher_local_new(struct event_base *base, const struct launcher_local_conf
 
     if (config->threads < 1)
         return err_set(err, ERR_INVALID, "an evaluation needs at least one thread");
-    if (access(config->program, X_OK) != 0)
+    if (config->prefix == NULL && access(config->program, X_OK) != 0)
         return err_set(err, ERR_IO, "'%s' cannot be run: %s", config->program, strerror(errno));
     if (file_mkdirs(config->work_dir, err) != 0)
         return -1;
@@ -655,6 +777,8 @@ int launcher_local_new(struct event_base *base, const struct launcher_local_conf
     l->base = base;
     l->config = *config;
     l->config.program = xstrdup(config->program);
+    l->config.prefix = copy_words(config->prefix);
+    l->config.prefix_env = copy_words(config->prefix_env);
     l->config.work_dir = xstrdup(config->work_dir);
     l->config.cache_dir = copy_or(config->cache_dir, "");
     l->config.march = copy_or(config->march, "native");

@@ -118,6 +118,8 @@ static int replay_start(struct evaluator *ev, const struct eval_request *req, ev
 
     if (r->closing)
         return err_set(err, ERR_CANCELLED, "evaluations are being shut down");
+    if (req->verb != NULL)
+        return err_set(err, ERR_INVALID, "a recording has evaluations only, no '%s'", req->verb);
     if (eval_request_check(req, err) != 0)
         return -1;
     key = request_key_text(req);
@@ -291,13 +293,17 @@ static int recorder_start(struct evaluator *ev, const struct eval_request *req, 
                           void *ctx, struct eval_job **out, struct err *err)
 {
     struct recorder *r = LIST_OF(ev, struct recorder, ev);
+    struct eval_request all = *req;
     struct recorded *c;
 
+    if (req->verb != NULL) /* not an evaluation */
+        return r->inner->start(r->inner, req, done, ctx, out, err);
     if (eval_request_check(req, err) != 0)
         return -1;
     c = xcalloc(1, sizeof(*c));
     *c = (struct recorded){ .r = r, .done = done, .ctx = ctx, .key = request_key(req) };
-    if (r->inner->start(r->inner, req, on_recorded, c, out, err) == 0)
+    all.n_known = 0; /* who replays may have measured other programs */
+    if (r->inner->start(r->inner, &all, on_recorded, c, out, err) == 0)
         return 0;
     json_decref(c->key);
     free(c);

@@ -5,7 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -107,6 +107,14 @@ int packs_load(const char *const *dirs, size_t n_dirs, struct packs **out, struc
     return 0;
 }
 
+int packs_add(struct packs *p, const char *dir, struct err *err)
+{
+    if (scan(p, dir, err) != 0)
+        return -1;
+    find_duplicates(p);
+    return 0;
+}
+
 struct packs *packs_ref(struct packs *p)
 {
     p->refs++;
@@ -118,9 +126,56 @@ void packs_unref(struct packs *p)
     if (p == NULL || --p->refs > 0)
         return;
     for (size_t i = 0; i < p->n; i++)
-        pack_free(p->packs[i]);
+        pack_unref(p->packs[i]);
     free(p->packs);
     free(p);
+}
+
+void packs_release(struct packs **p)
+{
+    packs_unref(*p);
+}
+
+struct packs *packs_with(const struct packs *p, struct pack *fresh)
+{
+    struct packs *out = xcalloc(1, sizeof(*out));
+    bool placed = false;
+
+    out->refs = 1;
+    out->packs = xgrow(NULL, &out->cap, p->n + 1, sizeof(struct pack *));
+    for (size_t i = 0; i < p->n; i++) {
+        bool here = strcmp(p->packs[i]->dir, fresh->dir) == 0;
+
+        out->packs[out->n++] = here ? fresh : pack_ref(p->packs[i]);
+        placed = placed || here;
+    }
+    if (!placed)
+        out->packs[out->n++] = fresh;
+    return out;
+}
+
+/* Between reading a slot and counting the reference nobody may drop the last one. */
+static pthread_mutex_t slot_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct packs *packs_take(struct packs *const *slot)
+{
+    struct packs *p;
+
+    pthread_mutex_lock(&slot_lock);
+    p = packs_ref(*slot);
+    pthread_mutex_unlock(&slot_lock);
+    return p;
+}
+
+void packs_swap(struct packs **slot, struct packs *fresh)
+{
+    struct packs *old;
+
+    pthread_mutex_lock(&slot_lock);
+    old = *slot;
+    *slot = fresh;
+    pthread_mutex_unlock(&slot_lock);
+    packs_unref(old);
 }
 
 size_t packs_count(const struct packs *p)

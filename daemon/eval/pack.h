@@ -2,13 +2,15 @@
 /*
  * Task packs: folders with a task.json (docs/design.md section 2), found at run time and parsed
  * strictly. A pack that is broken is listed with its problems and hides none of the others.
- * Immutable once loaded and counted by reference, so a reload leaves running searches theirs.
- * Thread: packs_load blocks (worker, or start-up); everything else any.
+ * A set of packs is immutable once it is shown to others, and counted by reference; an import makes
+ * a new set, which shares all packs but one (packs_with), and puts it in the old one's place
+ * (packs_swap). Thread: what reads folders blocks (worker, or start-up); everything else any.
  */
 #ifndef KS_EVAL_PACK_H
 #define KS_EVAL_PACK_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,7 +60,8 @@ struct pack_definition {
 };
 
 struct pack {
-    char *dir; /* absolute path of the folder */
+    atomic_uint refs; /* sets of packs that it is in */
+    char *dir;        /* absolute path of the folder */
     char *family;
     char *summary;
     char *readme; /* first paragraph of README.md, "" when there is none */
@@ -86,8 +89,26 @@ struct packs;
  * reference.
  */
 int packs_load(const char *const *dirs, size_t n_dirs, struct packs **out, struct err *err);
+/*
+ * Adds what is in `dir`, after all that is there already: only to a set that nobody else sees yet.
+ * ERR_IO.
+ */
+int packs_add(struct packs *p, const char *dir, struct err *err);
 struct packs *packs_ref(struct packs *p);
 void packs_unref(struct packs *p); /* NULL is fine */
+
+/* A set with `fresh` (a reference of its own; moved) in place of the pack of the same folder, or
+ * after all others. The caller holds one reference. */
+struct packs *packs_with(const struct packs *p, struct pack *fresh);
+/*
+ * The daemon's present set lies in one slot. The loop, which alone swaps it, may read the slot as
+ * it is and borrow until it returns to its caller; workers take a reference.
+ */
+struct packs *packs_take(struct packs *const *slot);
+/* Puts `fresh` (moved) there and drops the slot's reference to the old set. Thread: loop. */
+void packs_swap(struct packs **slot, struct packs *fresh);
+/* For CLEANUP. */
+void packs_release(struct packs **p);
 
 size_t packs_count(const struct packs *p);
 const struct pack *packs_get(const struct packs *p, size_t i);

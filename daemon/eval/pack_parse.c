@@ -622,6 +622,7 @@ struct pack *pack_parse(const char *dir)
     CLEANUP(freep) char *path = join(dir, "task.json");
     struct err err;
 
+    p->refs = 1;
     p->dir = xstrdup(dir);
     read_readme(p);
     if (jsonx_load(path, PACK_JSON_MAX, &p->json, &err) != 0 ||
@@ -668,9 +669,15 @@ static void texts_free(char **texts, size_t n)
     free(texts);
 }
 
-void pack_free(struct pack *p)
+struct pack *pack_ref(struct pack *p)
 {
-    if (p == NULL)
+    p->refs++;
+    return p;
+}
+
+void pack_unref(struct pack *p)
+{
+    if (p == NULL || --p->refs > 0)
         return;
     for (size_t i = 0; i < p->n_definitions; i++)
         definition_release(&p->definitions[i]);

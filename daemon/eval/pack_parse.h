@@ -5,9 +5,10 @@
 
 #include "eval/pack.h"
 
-/* Reads the pack at `dir`. Never fails: what is wrong becomes its problems. Free with pack_free. */
+/* Reads the pack at `dir`. Never fails: what is wrong becomes its problems. One reference. */
 struct pack *pack_parse(const char *dir);
-void pack_free(struct pack *p);
+struct pack *pack_ref(struct pack *p);
+void pack_unref(struct pack *p); /* NULL is fine */
 /* Adds a sentence to the pack's problems. */
 void pack_problem(struct pack *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -14,7 +14,9 @@ enum {
     RESULT_WORKLOADS_MAX = 256,
     RESULT_SAMPLES_MAX = 100000,
     RESULT_MESSAGE_MAX = 8192,
-    RESULT_LOG_MAX = 1 << 20
+    RESULT_LOG_MAX = (1 << 20) + 200, /* and the sentence that says it was cut */
+    RESULT_LIST_MAX = 256,            /* entries of a list in the build's report */
+    RESULT_DIGEST = 64
 };
 
 /* The record rounds what it prints; a ratio of its own workloads must agree to this. */
@@ -42,7 +44,7 @@ enum eval_status eval_status_from_name(const char *name)
 
 bool eval_status_blames(enum eval_status s)
 {
-    return s != EVAL_OK && s != EVAL_INFRASTRUCTURE && s != EVAL_CANCELLED;
+    return s != EVAL_OK && s != EVAL_KNOWN && s != EVAL_INFRASTRUCTURE && s != EVAL_CANCELLED;
 }
 
 static int by_value(const void *a, const void *b)
@@ -185,13 +187,32 @@ static int get_samples(const json_t *obj, const char *key, uint64_t *median, siz
     return 0;
 }
 
+/* An object of plain numbers that are not negative: what was counted, sizes. */
+static int check_numbers(const json_t *j, const char *where, struct err *err)
+{
+    const char *key;
+    json_t *v;
+
+    if (j != NULL && (!json_is_object(j) || json_object_size(j) > 64))
+        return err_set(err, ERR_INVALID, "%s is not an object of at most 64 numbers", where);
+    json_object_foreach ((json_t *)j, key, v) {
+        char seen[80];
+
+        if (!json_is_boolean(v) && !(json_is_number(v) && json_number_value(v) >= 0))
+            return err_set(err, ERR_INVALID, "%s holds something else than a number in '%s'", where,
+                           str_visible(key, strlen(key), seen, sizeof(seen)));
+    }
+    return 0;
+}
+
 /* `needed`: the evaluation is ok, so every workload must be measured. */
 static int parse_workload(const json_t *j, int needed, struct eval_workload *w, struct err *err)
 {
-    static const char *const keys[] = { "name",         "status",      "message",    "ratio",
-                                        "log_sd",       "batch",       "disturbed",  "baseline_ns",
-                                        "candidate_ns", "champion_ns", "roofline",   "flops",
-                                        "bytes",        "max_abs",     "tensor_rel", NULL };
+    static const char *const keys[] = {
+        "name",      "status",      "message",      "ratio",       "log_sd",   "batch",
+        "disturbed", "baseline_ns", "candidate_ns", "champion_ns", "roofline", "flops",
+        "bytes",     "max_abs",     "tensor_rel",   "counters",    NULL
+    };
     uint64_t champion_ns;
     double log_sd;
     size_t ignored;
@@ -209,7 +230,8 @@ static int parse_workload(const json_t *j, int needed, struct eval_workload *w, 
         get_number(j, "flops", 0, 1e30, 0, &w->flops, err) != 0 ||
         get_number(j, "bytes", 0, 1e30, 0, &w->bytes, err) != 0 ||
         get_number(j, "max_abs", 0, HUGE_VAL, 0, &w->max_abs, err) != 0 ||
-        get_number(j, "tensor_rel", 0, HUGE_VAL, 0, &w->tensor_rel, err) != 0)
+        get_number(j, "tensor_rel", 0, HUGE_VAL, 0, &w->tensor_rel, err) != 0 ||
+        check_numbers(json_object_get(j, "counters"), "'counters'", err) != 0)
         return err_ctx(err, "workload '%s'", w->name);
     if (w->status != EVAL_OK)
         w->ratio = NAN;
@@ -258,9 +280,76 @@ static double or_zero(double v)
     return isnan(v) ? 0 : v;
 }
 
+/* Entries of a report's list: objects of the given texts and of whole numbers. */
+static int check_list(const json_t *build, const char *name, const char *const *texts,
+                      struct err *err)
+{
+    const json_t *list = json_object_get(build, name), *item, *v;
+    const char *key;
+    size_t i;
+
+    if (list != NULL && (!json_is_array(list) || json_array_size(list) > RESULT_LIST_MAX))
+        return err_set(err, ERR_INVALID, "'%s' must be a list of at most %d", name,
+                       RESULT_LIST_MAX);
+    json_array_foreach (list, i, item) {
+        if (!json_is_object(item))
+            return err_set(err, ERR_INVALID, "'%s' holds something else than objects", name);
+        json_object_foreach ((json_t *)item, key, v) {
+            const char *const *t = texts;
+
+            while (*t && strcmp(*t, key) != 0)
+                t++;
+            if (*t ? !json_is_string(v) || json_string_length(v) > RESULT_MESSAGE_MAX
+                   : !json_is_integer(v) || json_integer_value(v) < 0)
+                return err_set(err, ERR_INVALID, "entry %zu of '%s' is not as it must be", i + 1,
+                               name);
+        }
+    }
+    return 0;
+}
+
+/* What the build told of itself (docs/design.md section 3). */
+static int parse_report(const json_t *build, struct eval_result *r, struct err *err)
+{
+    static const char *const diagnostic[] = { "severity", "kind", "message", "source", NULL };
+    static const char *const loop[] = { "reason", "source", NULL };
+    static const char *const counts[] = { "diagnostics_left_out", "vectorised_left_out",
+                                          "missed_left_out", "vectorised_blocks" };
+    double ignored;
+
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++)
+        if (get_number(build, counts[i], 0, 1e9, 0, &ignored, err) != 0)
+            return -1;
+    if (check_list(build, "diagnostics", diagnostic, err) != 0 ||
+        check_list(build, "vectorised", loop, err) != 0 ||
+        check_list(build, "missed", loop, err) != 0 ||
+        check_numbers(json_object_get(build, "size"), "'size'", err) != 0 ||
+        get_text(build, "object_sha256", RESULT_DIGEST, 0, &r->object, err) != 0)
+        return -1;
+    if (r->object[0] && !str_is_hex(r->object, RESULT_DIGEST))
+        return err_set(err, ERR_INVALID, "'object_sha256' is not %d hexadecimal digits",
+                       RESULT_DIGEST);
+    return 0;
+}
+
 static int parse_costs(const json_t *record, struct eval_result *r, struct err *err)
 {
-    static const char *const build_keys[] = { "ms", "log", "bytes", "cached", NULL };
+    static const char *const build_keys[] = { "ms",
+                                              "log",
+                                              "bytes",
+                                              "cached",
+                                              "cache_damaged",
+                                              "diagnostics",
+                                              "diagnostics_left_out",
+                                              "vectorised",
+                                              "vectorised_left_out",
+                                              "vectorised_blocks",
+                                              "missed",
+                                              "missed_left_out",
+                                              "vector_note",
+                                              "size",
+                                              "object_sha256",
+                                              NULL };
     static const char *const time_keys[] = { "build_ms", "check_ms", "timing_ms", "total_ms",
                                              NULL };
     const json_t *build = json_object_get(record, "build"), *time = json_object_get(record, "time");
@@ -269,6 +358,7 @@ static int parse_costs(const json_t *record, struct eval_result *r, struct err *
     if ((build && check_keys(build, "'build'", build_keys, err) != 0) ||
         (time && check_keys(time, "'time'", time_keys, err) != 0) ||
         get_text(build, "log", RESULT_LOG_MAX, 0, &r->build_log, err) != 0 ||
+        parse_report(build, r, err) != 0 ||
         get_number(build, "bytes", 0, 1e15, 0, &bytes, err) != 0 ||
         get_number(build, "ms", 0, 1e12, 0, &ignored, err) != 0 ||
         get_number(time, "build_ms", 0, 1e12, 0, &r->build_ms, err) != 0 ||
@@ -350,6 +440,8 @@ static int parse(const json_t *j, struct eval_result *r, struct err *err)
         parse_champion(json_object_get(j, "vs_champion"), r, err) != 0 ||
         parse_costs(j, r, err) != 0 || parse_env(json_object_get(j, "env"), r, err) != 0)
         return -1;
+    if (r->status == EVAL_KNOWN && r->object[0] == '\0')
+        return err_set(err, ERR_INVALID, "a known program needs the digest of its object");
     if (r->status != EVAL_OK && r->message[0] == '\0')
         return err_set(err, ERR_INVALID, "a failure ('%s') needs a message",
                        eval_status_name(r->status));
@@ -387,6 +479,7 @@ void eval_result_fail(struct eval_result *out, enum eval_status status, const ch
         .worst = NAN,
         .roofline = NAN,
         .build_log = xstrdup(""),
+        .object = xstrdup(""),
         .toolchain = xstrdup(""),
         .march = xstrdup(""),
         .sandbox = xstrdup(""),
@@ -407,6 +500,7 @@ void eval_result_release(struct eval_result *r)
     free(r->definition);
     free(r->set);
     free(r->build_log);
+    free(r->object);
     free(r->toolchain);
     free(r->march);
     free(r->sandbox);

@@ -35,6 +35,7 @@
     X(RESULT_FORGED, "result_forged")                                                              \
     X(UNSTABLE, "unstable")                                                                        \
     X(INFRASTRUCTURE, "infrastructure") /* never charged to the candidate */                       \
+    X(KNOWN, "known")                   /* not measured: its object was, see eval_request.known */ \
     X(CANCELLED, "cancelled")           /* ours: no record says it, nothing stores it */
 
 enum eval_status {
@@ -48,7 +49,7 @@ enum eval_status {
 const char *eval_status_name(enum eval_status s);
 /* The status of this name; EVAL_STATUS_COUNT when there is none. */
 enum eval_status eval_status_from_name(const char *name);
-/* False for ok, infrastructure and cancelled: the candidate is to blame. */
+/* False for ok, known, infrastructure and cancelled: the candidate is to blame. */
 bool eval_status_blames(enum eval_status s);
 
 /* A ratio of times with its 95 % confidence bounds. */
@@ -86,6 +87,7 @@ struct eval_result {
     double build_ms, check_ms, timing_ms, total_ms;
     char *build_log;
     uint64_t build_bytes; /* of the built object */
+    char *object;         /* its digest, 64 hexadecimal digits; "" when unknown */
     char *toolchain;      /* "gcc 12.2.0", "" when unknown */
     char *march, *sandbox;
     json_t *record; /* as received; an owned reference */

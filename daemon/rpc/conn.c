@@ -17,6 +17,81 @@
 
 enum { READ_CHUNK = 65536 };
 
+/* ---- Files ---- */
+
+static void files_drop(struct rpc_conn *c, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        closep(&c->files[i].fd);
+    c->n_files -= n;
+    memmove(c->files, c->files + n, c->n_files * sizeof(c->files[0]));
+}
+
+/* The descriptor that came with the line that ended at `end`; what came with earlier bytes goes. */
+static int file_take(struct rpc_conn *c, uint64_t end)
+{
+    unsigned n = 0;
+    int fd = -1;
+
+    while (n < c->n_files && c->files[n].end <= end)
+        n++;
+    if (n > 0) {
+        fd = c->files[n - 1].fd;
+        c->files[n - 1].fd = -1;
+        files_drop(c, n);
+    }
+    return fd;
+}
+
+/* All descriptors of one message; keeps the first one. -1: none. */
+static int files_in(struct msghdr *m, unsigned *count)
+{
+    int kept = -1;
+
+    *count = 0;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h != NULL; h = CMSG_NXTHDR(m, h)) {
+        size_t n;
+
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+            continue;
+        n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
+            if ((*count)++ == 0)
+                kept = fd;
+            else
+                close(fd);
+        }
+    }
+    return kept;
+}
+
+/* Reads bytes and at most one descriptor, close-on-exec; -1 with errno as read(2) has it. */
+static ssize_t receive(struct rpc_conn *c, char *chunk, size_t size, bool *too_many)
+{
+    char control[CMSG_SPACE(4 * sizeof(int))];
+    struct iovec iov = { chunk, size };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+                        .msg_controllen = sizeof(control) };
+    ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    unsigned count;
+    int fd;
+
+    if (n < 0)
+        return n;
+    fd = files_in(&m, &count);
+    *too_many = count > 1 || (m.msg_flags & MSG_CTRUNC) || (count > 0 && c->n_files == CONN_FILES_MAX);
+    if (fd >= 0 && (*too_many || n == 0))
+        close(fd);
+    else if (fd >= 0)
+        c->files[c->n_files++] = (struct conn_file){ fd, c->fed + (uint64_t)n };
+    return n;
+}
+
+/* ---- Life ---- */
+
 static void conn_free(void *arg)
 {
     struct rpc_conn *c = arg;
@@ -45,6 +120,7 @@ void conn_kill(struct rpc_conn *c)
     event_del(c->read);
     event_del(c->write);
     event_del(c->pump);
+    files_drop(c, c->n_files);
     close(c->fd);
     c->fd = -1;
     s->out_bytes -= evbuffer_get_length(c->out);
@@ -53,6 +129,8 @@ void conn_kill(struct rpc_conn *c)
     s->stats.connections--;
     loop_defer(s->o.loop, conn_free, c);
 }
+
+/* ---- Lines ---- */
 
 static bool wants_lines(const struct rpc_conn *c)
 {
@@ -191,13 +269,16 @@ static void handle_lines(struct rpc_conn *c)
     size_t len;
 
     for (int i = 0; i < CONN_LINES_PER_TURN && wants_lines(c); i++) {
-        int rc = frame_next(&c->in, &line, &len, &err);
+        int file, rc = frame_next(&c->in, &line, &len, &err);
 
         if (rc < 0)
             refuse_input(c, &err);
         if (rc <= 0)
             return;
-        rpc_dispatch(c, line, len);
+        file = file_take(c, c->fed - frame_pending(&c->in));
+        rpc_dispatch(c, line, len, &file);
+        if (file >= 0)
+            close(file); /* came with a request that takes none */
     }
     pump_later(c);
 }
@@ -219,6 +300,7 @@ static void take_input(struct rpc_conn *c, const char *bytes, size_t len)
 {
     struct err err;
 
+    c->fed += len;
     if (frame_feed(&c->in, bytes, len, &err) != 0) {
         refuse_input(c, &err);
         return;
@@ -239,8 +321,11 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
     LOOP_CALLBACK("conn_read");
     static char chunk[READ_CHUNK]; /* one loop thread */
     struct rpc_conn *c = arg;
-    ssize_t n = read(fd, chunk, sizeof(chunk));
+    bool too_many = false;
+    ssize_t n = receive(c, chunk, sizeof(chunk), &too_many);
+    struct err err;
 
+    (void)fd;
     (void)what;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -248,10 +333,14 @@ static void on_read(evutil_socket_t fd, short what, void *arg)
         conn_kill(c);
         return;
     }
-    if (n == 0)
+    if (n == 0) {
         c->eof = true;
-    else
+    } else if (too_many) {
+        err_set(&err, ERR_LIMIT, "at most one file may come with a request");
+        refuse_input(c, &err);
+    } else {
         take_input(c, chunk, (size_t)n);
+    }
     conn_settle(c);
 }
 

@@ -26,6 +26,7 @@ enum {
     CONN_CALLS_MAX = 64,      /* in flight; more lines wait unread */
     CONN_LINES_PER_TURN = 64, /* then others get their turn */
     CONN_SUBS_MAX = 64,
+    CONN_FILES_MAX = 4,         /* descriptors whose request is not complete yet */
     CONN_OUT_PAUSE = 1 << 20,   /* bytes waiting over which no more is read */
     CONN_OUT_STREAM = 1 << 20,  /* bytes waiting over which streams are dropped */
     CONN_OUT_MAX = 128 << 20,   /* bytes waiting over which the connection is closed */
@@ -47,12 +48,24 @@ struct rpc_server {
     uint64_t socket_dev, socket_ino; /* of our socket file: never remove another's */
 };
 
+/*
+ * A descriptor that came with the byte before position `end` of the stream: it belongs to the request whose line
+ * holds that byte.
+ */
+struct conn_file {
+    int fd;
+    uint64_t end;
+};
+
 struct rpc_conn {
     struct list node; /* in server->conns */
     struct rpc_server *server;
     int fd;
     struct event *read, *write, *pump;
     struct frame in;
+    uint64_t fed; /* bytes given to `in` since the beginning */
+    struct conn_file files[CONN_FILES_MAX];
+    unsigned n_files;
     struct evbuffer *out;
     size_t in_counted; /* our share of server->in_bytes */
     struct list calls; /* struct rpc_call */
@@ -72,6 +85,7 @@ struct rpc_call {
     const struct rpc_method *method;
     json_t *id; /* NULL for a notification: nothing is answered */
     void *params;
+    int file; /* with RPC_FILE; -1: none */
     uint64_t start_ns;
 };
 
@@ -88,8 +102,8 @@ void conn_call_ended(struct rpc_conn *c);
 void conn_flush(struct rpc_conn *c);
 
 /* rpc.c */
-/* One line from the client. */
-void rpc_dispatch(struct rpc_conn *c, const char *line, size_t len);
+/* One line from the client; `*file` is a descriptor that came with it (-1: none) and -1 afterwards when it was taken. */
+void rpc_dispatch(struct rpc_conn *c, const char *line, size_t len, int *file);
 /* An error that belongs to no call; `id` borrowed, NULL sends null. */
 void rpc_send_error(struct rpc_conn *c, const json_t *id, int number, const struct err *err);
 /* Marks the caller's connection as greeted. */

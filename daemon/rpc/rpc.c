@@ -4,8 +4,11 @@
 #include "rpc/rpc.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -65,6 +68,7 @@ static void call_free(struct rpc_call *call)
         param_release(params_of(call->method), call->params);
         free(call->params);
     }
+    closep(&call->file);
     json_decref(call->id);
     free(call);
     if (c != NULL)
@@ -114,6 +118,11 @@ void *rpc_call_params(const struct rpc_call *call)
 struct rpc_server *rpc_call_server(const struct rpc_call *call)
 {
     return call->server;
+}
+
+int rpc_call_file(const struct rpc_call *call)
+{
+    return call->file;
 }
 
 bool rpc_call_dead(const struct rpc_call *call)
@@ -242,6 +251,7 @@ static struct rpc_call *call_new(struct rpc_conn *c, const struct rpc_method *m,
     call->server = c->server;
     call->method = m;
     call->id = id;
+    call->file = -1;
     call->start_ns = now_ns();
     list_append(&c->calls, &call->node);
     c->n_calls++;
@@ -250,8 +260,29 @@ static struct rpc_call *call_new(struct rpc_conn *c, const struct rpc_method *m,
     return call;
 }
 
+/* A method with RPC_FILE reads a regular file; anything else could block a worker for ever. */
+static int file_check(const struct rpc_method *m, int fd, struct err *err)
+{
+    struct stat st;
+    int mode;
+
+    if (fd < 0)
+        return err_set(err, ERR_INVALID,
+                       "'%s' needs a file: its descriptor comes with the request (SCM_RIGHTS)", m->name);
+    mode = fcntl(fd, F_GETFL);
+    if (fstat(fd, &st) != 0 || mode < 0)
+        return err_set(err, ERR_IO, "the file of '%s' cannot be looked at: %s", m->name, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (mode & O_ACCMODE) == O_WRONLY || (mode & O_PATH))
+        return err_set(err, ERR_INVALID, "the file of '%s' must be a regular file, open for reading",
+                       m->name);
+    if ((uint64_t)st.st_size > PROTO_FILE_MAX)
+        return err_set(err, ERR_LIMIT, "the file of '%s' has %lld bytes; at most %u are allowed", m->name,
+                       (long long)st.st_size, PROTO_FILE_MAX);
+    return 0;
+}
+
 /* The walker: everything that is common to all methods, then the method. */
-static void call_begin(struct rpc_conn *c, const struct rpc_method *m, struct message *msg)
+static void call_begin(struct rpc_conn *c, const struct rpc_method *m, struct message *msg, int *file)
 {
     struct rpc_call *call = call_new(c, m, TAKE(msg->id));
     struct err err;
@@ -270,10 +301,18 @@ static void call_begin(struct rpc_conn *c, const struct rpc_method *m, struct me
         answer_error(call, PROTO_CODE_PARAMS, &err);
         return;
     }
+    if (m->flags & RPC_FILE) {
+        if (file_check(m, *file, &err) != 0) {
+            answer_error(call, 0, &err);
+            return;
+        }
+        call->file = *file;
+        *file = -1;
+    }
     m->fn(call, call->params);
 }
 
-static void dispatch_message(struct rpc_conn *c, struct message *msg)
+static void dispatch_message(struct rpc_conn *c, struct message *msg, int *file)
 {
     const struct rpc_method *m;
     struct err err;
@@ -285,7 +324,7 @@ static void dispatch_message(struct rpc_conn *c, struct message *msg)
     }
     m = method_find(c->server, msg->method);
     if (m != NULL) {
-        call_begin(c, m, msg);
+        call_begin(c, m, msg, file);
         return;
     }
     unknown_method(c->server, msg->method, &err);
@@ -293,7 +332,7 @@ static void dispatch_message(struct rpc_conn *c, struct message *msg)
         rpc_send_error(c, msg->id, PROTO_CODE_METHOD, &err);
 }
 
-void rpc_dispatch(struct rpc_conn *c, const char *line, size_t len)
+void rpc_dispatch(struct rpc_conn *c, const char *line, size_t len, int *file)
 {
     struct message msg = { 0 };
     json_t *id = NULL;
@@ -305,6 +344,6 @@ void rpc_dispatch(struct rpc_conn *c, const char *line, size_t len)
         json_decref(id);
         return;
     }
-    dispatch_message(c, &msg);
+    dispatch_message(c, &msg, file);
     message_release(&msg);
 }

@@ -22,7 +22,8 @@ struct rpc_server;
 enum {
     RPC_WRITE = 1,    /* changes something; refused with CONFLICT once the daemon is stopping */
     RPC_STREAM = 2,   /* may call rpc_subscribe */
-    RPC_ANY_STATE = 4 /* also answered before hello and while stopping */
+    RPC_ANY_STATE = 4, /* also answered before hello and while stopping */
+    RPC_FILE = 8       /* needs a file: a descriptor that comes with the request */
 };
 
 struct rpc_method {
@@ -49,6 +50,7 @@ extern const struct rpc_method rpc_query_methods[];
 extern const struct rpc_method rpc_search_methods[];
 extern const struct rpc_method rpc_status_methods[];
 extern const struct rpc_method rpc_task_methods[];
+extern const struct rpc_method rpc_task_admin_methods[];
 extern const struct rpc_method *const rpc_groups[];
 
 /* Answers and ends the call. `result` is stolen. */
@@ -69,6 +71,11 @@ struct daemon *rpc_daemon(const struct rpc_call *call);
 /* The call's parameters, as `fn` got them. */
 void *rpc_call_params(const struct rpc_call *call);
 struct rpc_server *rpc_call_server(const struct rpc_call *call);
+/*
+ * The file of a method with RPC_FILE: a regular file of at most PROTO_FILE_MAX bytes, open for reading. Borrowed: it is
+ * closed with the call. Its offset is the caller's business: use pread.
+ */
+int rpc_call_file(const struct rpc_call *call);
 /* Has the caller gone? Then a long job may stop early; the call must still be answered. */
 bool rpc_call_dead(const struct rpc_call *call);
 

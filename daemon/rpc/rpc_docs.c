@@ -16,7 +16,8 @@ const struct rpc_method *const rpc_groups[] = {
     rpc_insight_methods, rpc_kb_methods,
     rpc_program_methods, rpc_query_methods,
     rpc_search_methods,  rpc_status_methods,
-    rpc_task_methods,    NULL,
+    rpc_task_methods,    rpc_task_admin_methods,
+    NULL,
 };
 
 static const char intro[] =
@@ -51,6 +52,11 @@ static const char intro[] =
     "| answers waiting for a slow reader | %d bytes | no more lines are read |\n"
     "| notifications waiting for a slow reader | %d bytes | the stream is dropped |\n"
     "| streams watched by a connection | %d | error LIMIT |\n"
+    "\n"
+    "A method that takes a file gets its descriptor with the request (SCM_RIGHTS): one regular file, open "
+    "for reading,\n"
+    "of at most %u bytes, sent along with any byte of the request's line. A descriptor that came with another "
+    "request is closed.\n"
     "\n"
     "A stream that is dropped ends with the notification `stream.dropped` `{key, reason}`; the "
     "connection goes on.\n"
@@ -94,9 +100,10 @@ static int add_params(struct buf *out, const struct param *rows)
 
 static int add_method(struct buf *out, const struct rpc_method *m)
 {
-    if (buf_addf(out, "\n### %s\n\n%s%s%s\n", m->name, m->help,
+    if (buf_addf(out, "\n### %s\n\n%s%s%s%s\n", m->name, m->help,
                  m->flags & RPC_WRITE ? " Changes something." : "",
-                 m->flags & RPC_STREAM ? " Starts a stream of notifications." : "") != 0 ||
+                 m->flags & RPC_STREAM ? " Starts a stream of notifications." : "",
+                 m->flags & RPC_FILE ? " Takes a file." : "") != 0 ||
         add_params(out, m->params) != 0)
         return -1;
     return buf_addf(out, "\nResult: %s.\n", m->result);
@@ -106,7 +113,8 @@ int rpc_docs(struct buf *out, struct err *err)
 {
     int rc =
         buf_addf(out, intro, PROTO_VERSION, PROTO_VERSION, PROTO_VERSION, PROTO_REQUEST_MAX,
-                 PROTO_REPLY_MAX, CONN_CALLS_MAX, CONN_OUT_PAUSE, CONN_OUT_STREAM, CONN_SUBS_MAX);
+                 PROTO_REPLY_MAX, CONN_CALLS_MAX, CONN_OUT_PAUSE, CONN_OUT_STREAM, CONN_SUBS_MAX,
+                 PROTO_FILE_MAX);
 
     if (rc == 0)
         rc = add_errors(out);

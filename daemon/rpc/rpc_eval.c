@@ -8,8 +8,10 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "conf.h"
 #include "daemon.h"
+#include "eval/feedback.h"
 #include "eval/launcher.h"
 #include "eval/pack.h"
 #include "proto/methods.h"
@@ -17,6 +19,8 @@
 #include "sched/turns.h"
 #include "search/space.h"
 #include "tasks.h"
+
+enum { FAMILY_ROOM = 97 }; /* a name and its NUL */
 
 struct run_params {
     char *task, *device, *set, *source;
@@ -38,12 +42,15 @@ static const struct param run_rows[] = {
     { 0 },
 };
 
-/* One call, from when its device is known until it is answered. */
+/* One call, until it is answered. */
 struct eval_call {
-    struct list node; /* in daemon->evals */
+    struct list node; /* in daemon->evals, from when its device is known */
     struct turn turn;
     struct rpc_call *call;
+    const char *device; /* the call's own */
+    rpc_eval_start_fn *start;
     double read_gbs, fma_gflops; /* of the device */
+    char family[FAMILY_ROOM];    /* of what runs; "" before */
     bool running;
 };
 
@@ -60,6 +67,19 @@ static void call_fail(struct eval_call *ec, const struct err *err)
     call_end(ec);
 }
 
+static int run_start(struct rpc_call *call, struct eval_request *req, eval_done_fn *done, void *ctx,
+                     struct err *err);
+
+static json_t *with_feedback(const struct eval_call *ec, const json_t *record)
+{
+    json_auto_t *device =
+        json_pack("{s:f, s:f}", "read_gbs", ec->read_gbs, "fma_gflops", ec->fma_gflops);
+    json_t *reply = json_copy((json_t *)record);
+
+    json_object_set_new(reply, "feedback", feedback_of(record, device));
+    return reply;
+}
+
 static void run_done(void *ctx, const struct eval_result *r, const json_t *record)
 {
     struct eval_call *ec = ctx;
@@ -70,7 +90,8 @@ static void run_done(void *ctx, const struct eval_result *r, const json_t *recor
         call_fail(ec, &err);
         return;
     }
-    rpc_reply(ec->call, json_incref((json_t *)record));
+    rpc_reply(ec->call, ec->start == run_start ? with_feedback(ec, record)
+                                               : json_incref((json_t *)record));
     call_end(ec);
 }
 
@@ -87,8 +108,18 @@ void rpc_eval_drop_waiting(struct daemon *d)
     }
 }
 
-/* Build macros of the given values over the defaults, as an object of strings. */
-static int defines_of(const struct pack *pack, json_t *given, json_t **out, struct err *err)
+bool rpc_eval_runs(const struct daemon *d, const char *family)
+{
+    for (const struct list *n = d->evals.next; n != &d->evals; n = n->next) {
+        const struct eval_call *ec = LIST_OF(n, const struct eval_call, node);
+
+        if (ec->running && strcmp(ec->family, family) == 0)
+            return true;
+    }
+    return false;
+}
+
+int rpc_eval_defines(const struct pack *pack, json_t *given, json_t **out, struct err *err)
 {
     uint16_t a[SPACE_PARAMS_MAX];
     struct space *space;
@@ -114,7 +145,7 @@ static int defines_of(const struct pack *pack, json_t *given, json_t **out, stru
     return rc;
 }
 
-static size_t fill_defines(json_t *values, struct eval_define *out)
+size_t rpc_eval_fill(json_t *values, struct eval_define *out)
 {
     const char *name;
     json_t *value;
@@ -127,8 +158,8 @@ static size_t fill_defines(json_t *values, struct eval_define *out)
     return n;
 }
 
-static int choose_set(const struct pack_definition *def, const char *name,
-                      const struct pack_set **out, struct err *err)
+int rpc_eval_set(const struct pack_definition *def, const char *name, const struct pack_set **out,
+                 struct err *err)
 {
     const struct pack_set *set = name != NULL ? pack_set(def, name) : pack_default_set(def);
     char list[256] = "none";
@@ -144,68 +175,88 @@ static int choose_set(const struct pack_definition *def, const char *name,
                    name != NULL ? name : "cpu", list);
 }
 
-static int run_start(struct eval_call *ec, const struct run_params *p, struct err *err)
+static int run_start(struct rpc_call *call, struct eval_request *req, eval_done_fn *done, void *ctx,
+                     struct err *err)
 {
-    struct daemon *d = rpc_daemon(ec->call);
+    struct daemon *d = rpc_daemon(call);
+    const struct run_params *p = rpc_call_params(call);
     struct eval_define defines[EVAL_DEFINES_MAX];
     json_auto_t *values = NULL;
     const struct pack_definition *def = NULL;
     const struct pack_set *set = NULL;
     struct eval_job *job;
-    struct eval_request req = { .device = p->device,
-                                .threads = (uint32_t)d->conf->eval_threads,
-                                .read_gbs = ec->read_gbs,
-                                .fma_gflops = ec->fma_gflops,
-                                .limits = eval_default_limits(),
-                                .timing = { .pairs_min = (uint32_t)d->conf->pairs_min,
-                                            .pairs_max = (uint32_t)d->conf->pairs_max,
-                                            .budget_s = d->conf->timing_budget_s } };
 
-    if (task_definition(d, p->task, &def, err) != 0 || choose_set(def, p->set, &set, err) != 0)
+    if (task_definition(d, p->task, &def, err) != 0 || rpc_eval_set(def, p->set, &set, err) != 0)
         return -1;
-    if (p->assignment != NULL && defines_of(def->pack, p->assignment, &values, err) != 0)
+    if (p->assignment != NULL && rpc_eval_defines(def->pack, p->assignment, &values, err) != 0)
         return -1;
-    if (rng_os(&req.seed, sizeof(req.seed)) != 0)
+    req->pack = def->pack;
+    req->definition = def->name;
+    req->set = set->name;
+    req->candidate = (struct eval_program){ p->source, strlen(p->source), defines,
+                                            rpc_eval_fill(values, defines) };
+    return evaluator_start(d->evaluator, req, done, ctx, &job, err);
+}
+
+/* Everything of a request that does not depend on the task. */
+static int common_request(const struct eval_call *ec, struct eval_request *out, struct err *err)
+{
+    const struct conf *conf = rpc_daemon(ec->call)->conf;
+
+    *out = (struct eval_request){ .device = ec->device,
+                                  .threads = (uint32_t)conf->eval_threads,
+                                  .read_gbs = ec->read_gbs,
+                                  .fma_gflops = ec->fma_gflops,
+                                  .limits = eval_default_limits(),
+                                  .timing = { .pairs_min = (uint32_t)conf->pairs_min,
+                                              .pairs_max = (uint32_t)conf->pairs_max,
+                                              .budget_s = conf->timing_budget_s } };
+    if (rng_os(&out->seed, sizeof(out->seed)) != 0)
         return err_set(err, ERR_IO, "cannot read random bytes");
-    req.pack = def->pack;
-    req.definition = def->name;
-    req.set = set->name;
-    req.candidate = (struct eval_program){ p->source, strlen(p->source), defines,
-                                           fill_defines(values, defines) };
-    return evaluator_start(d->evaluator, &req, run_done, ec, &job, err);
+    return 0;
 }
 
 static void run_go(struct turn *t)
 {
     struct eval_call *ec = LIST_OF(t, struct eval_call, turn);
+    struct eval_request req;
     struct err err;
 
-    if (run_start(ec, rpc_call_params(ec->call), &err) != 0)
+    if (common_request(ec, &req, &err) != 0 || ec->start(ec->call, &req, run_done, ec, &err) != 0) {
         call_fail(ec, &err);
-    else
-        ec->running = true;
+        return;
+    }
+    ec->running = true;
+    str_copy(ec->family, sizeof(ec->family), req.pack->family);
 }
 
 static void run_with_device(void *arg, const json_t *device, const struct err *err)
 {
-    struct rpc_call *call = arg;
-    struct daemon *d = rpc_daemon(call);
-    const struct run_params *p = rpc_call_params(call);
-    struct eval_call *ec;
+    struct eval_call *ec = arg;
+    struct daemon *d = rpc_daemon(ec->call);
     bool cpu;
 
     if (device == NULL) {
-        rpc_fail(call, err);
+        rpc_fail(ec->call, err);
+        free(ec);
         return;
     }
-    ec = xcalloc(1, sizeof(*ec));
-    ec->call = call;
-    ec->turn.go = run_go;
     ec->read_gbs = jsonx_num(device, "read_gbs", 0);
     ec->fma_gflops = jsonx_num(device, "fma_gflops", 0);
     list_append(&d->evals, &ec->node);
     cpu = strcmp(jsonx_str(device, "kind", ""), "cpu") == 0;
-    turns_ask(d->turns, cpu ? "cpu" : p->device, &ec->turn);
+    turns_ask(d->turns, cpu ? "cpu" : ec->device, &ec->turn);
+}
+
+void rpc_eval_measure(struct rpc_call *call, const char *device, rpc_eval_start_fn *start)
+{
+    struct eval_call *ec = xcalloc(1, sizeof(*ec));
+
+    ec->call = call;
+    ec->device = device;
+    ec->start = start;
+    ec->turn.go = run_go;
+    device_ensure(rpc_daemon(call), device, run_with_device, ec);
 }
 
 static void eval_run(struct rpc_call *call, void *params)
@@ -221,13 +272,15 @@ static void eval_run(struct rpc_call *call, void *params)
     if (task_definition(d, p->task, &def, &err) != 0)
         rpc_fail(call, &err);
     else
-        device_ensure(d, p->device, run_with_device, call);
+        rpc_eval_measure(call, p->device, run_start);
 }
 
 const struct rpc_method rpc_eval_methods[] = {
     { METHOD_EVAL_RUN, run_rows, sizeof(struct run_params), RPC_WRITE, eval_run,
       "Build, check and time one candidate source. A candidate that fails is a result, with its "
       "failure class.",
-      "the record of docs/design.md section 3", NULL },
+      "the record of docs/design.md section 3, and `feedback`: the same condensed, with times, "
+      "spreads and the floor by the device",
+      NULL },
     { 0 },
 };

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kb.*: counting and checking the knowledge base. */
+/* kb.*: counting and checking the knowledge base, and importing into it. */
 #include "daemon.h"
+#include "eval/recorded_store.h"
 #include "kb.h"
 #include "proto/methods.h"
 #include "rpc/answer.h"
 #include "rpc/rpc.h"
+#include "tasks.h"
 
 static int stats_run(struct daemon *d, void *params, json_t **result, struct err *err)
 {
@@ -53,7 +55,63 @@ static void kb_verify_call(struct rpc_call *call, void *params)
     rpc_run(call, verify_run);
 }
 
+/* ---- import ---- */
+
+struct import_params {
+    int format;
+    char *task, *device;
+    int file;
+};
+
+static const char *const formats[] = { "t4", NULL };
+
+static const struct param import_rows[] = {
+    { "format", PARAM_ENUM, offsetof(struct import_params, format), PARAM_REQUIRED,
+      "what the file is", 0, 0, formats, 0 },
+    { "task", PARAM_NAME, offsetof(struct import_params, task), PARAM_REQUIRED,
+      "recorded task that was measured; made when it is not known", 0, 0, NULL, 0 },
+    { "device", PARAM_NAME, offsetof(struct import_params, device), PARAM_REQUIRED,
+      "device that it was measured on; made when it is not known", 0, 0, NULL, 0 },
+    { 0 },
+};
+
+static int import_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    const struct import_params *p = params;
+    struct recorded *r;
+    struct t4 t;
+    int rc;
+
+    if (t4_read(p->file, "the file", &t, err) != 0)
+        return -1;
+    rc = recorded_new(&t, false, &r, err);
+    t4_release(&t);
+    if (rc != 0)
+        return err_ctx(err, "the file");
+    rc = recorded_import_facts(d->kb, p->task, p->device, r, result, err);
+    recorded_free(r);
+    return rc;
+}
+
+static void kb_import_call(struct rpc_call *call, void *params)
+{
+    struct import_params *p = params;
+    struct err err;
+
+    if (task_is_free(rpc_daemon(call), p->task, &err) != 0) {
+        rpc_fail(call, &err);
+        return;
+    }
+    p->file = rpc_call_file(call);
+    rpc_run(call, import_run);
+}
+
 const struct rpc_method rpc_kb_methods[] = {
+    { METHOD_KB_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE, kb_import_call,
+      "Store the records of a file as evaluations of a device, with the evidence that follows from them. The "
+      "same file again changes nothing.",
+      "{task, device, assignments, valid, failures{}, parameters, devices[], changed}", NULL },
+
     { METHOD_KB_STATS, NULL, 0, 0, kb_stats_call, "Count what the knowledge base holds.",
       "{facts{kind: n}, documents{kind: n}, insights, last_seq, vectors{indexed, pending, exact}, "
       "bytes_on_disk, schema}",

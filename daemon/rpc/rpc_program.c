@@ -91,8 +91,10 @@ static int note_search(void *ctx, const char *key, const json_t *doc)
 /* Packs that are here now, imported tasks, and tasks of searches whose pack is gone. */
 static int all_tasks(struct daemon *d, json_t *tasks, struct err *err)
 {
-    for (size_t i = 0; i < packs_count(d->packs); i++) {
-        const struct pack *p = packs_get(d->packs, i);
+    CLEANUP(packs_release) struct packs *packs = packs_take(&d->packs);
+
+    for (size_t i = 0; i < packs_count(packs); i++) {
+        const struct pack *p = packs_get(packs, i);
 
         for (size_t k = 0; k < p->n_definitions; k++)
             json_object_set_new(tasks, p->definitions[k].name, json_true());

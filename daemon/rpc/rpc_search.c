@@ -9,10 +9,13 @@
 #include "base/str.h"
 #include "conf.h"
 #include "daemon.h"
+#include "devices.h"
 #include "eval/pack.h"
-#include "near.h"
+#include "eval/recorded_store.h"
 #include "rpc/rpc.h"
 #include "sched/searches.h"
+#include "tasks.h"
+#include "work.h"
 
 enum { EVALS_MAX = 100000, WINDOW_DEFAULT = 1 };
 
@@ -73,30 +76,14 @@ static void start_defaults(void *p)
     ((struct start_params *)p)->window = WINDOW_DEFAULT;
 }
 
-static void offer_task(const struct packs *packs, struct near *near)
-{
-    for (size_t i = 0; i < packs_count(packs); i++) {
-        const struct pack *p = packs_get(packs, i);
-
-        for (size_t k = 0; k < p->n_definitions; k++)
-            near_offer(near, p->definitions[k].name);
-    }
-}
-
-static int check_task(const struct daemon *d, const struct start_params *p,
+static int check_task(struct daemon *d, const struct start_params *p,
                       const struct pack_definition **def, const struct pack_set **set,
                       struct err *err)
 {
-    const struct pack_definition *found = packs_find(d->packs, p->task);
+    const struct pack_definition *found = NULL;
 
-    if (found == NULL) {
-        struct near near = { .wanted = p->task };
-        char text[256];
-
-        offer_task(d->packs, &near);
-        return err_set(err, ERR_NOT_FOUND, "there is no task '%s'%s", p->task,
-                       near_text(&near, text, sizeof(text)));
-    }
+    if (task_definition(d, p->task, &found, err) != 0)
+        return -1;
     if (found->pack->space == NULL)
         return err_set(err, ERR_INVALID,
                        "task '%s' has no tunable template, which the built-in proposer needs",
@@ -155,6 +142,27 @@ static json_t *features_of(const struct pack_definition *def, const json_t *devi
     return features;
 }
 
+static void fill_spec(struct search_spec *spec, const struct start_params *p, const struct budget *budget,
+                      const char *device, const char *set)
+{
+    new_search_id(spec->id);
+    spec->task = xstrdup(p->task);
+    spec->device = xstrdup(device);
+    spec->set = xstrdup(set);
+    spec->proposer = xstrdup(proposers[p->proposer]);
+    spec->strategy = xstrdup(strategies[p->strategy]);
+    spec->policy = select_policy_from_name(policies[p->policy]);
+    spec->cold = p->cold || p->proposer == PROPOSER_RANDOM;
+    spec->seed = p->seed;
+    if (!p->seed_given) {
+        rng_os(&spec->seed, sizeof(spec->seed));
+        spec->seed >>= 12; /* 52 bits survive any JSON reader */
+    }
+    spec->budget_evals = budget->evals;
+    spec->budget_time_ns = (uint64_t)(budget->time_s * 1e9);
+    spec->window = (uint32_t)p->window;
+}
+
 static void started(void *arg, const char *id, const struct err *err)
 {
     struct rpc_call *call = arg;
@@ -188,22 +196,7 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
         free(sc);
         return;
     }
-    new_search_id(spec.id);
-    spec.task = xstrdup(p->task);
-    spec.device = xstrdup(p->device ? p->device : d->conf->default_device);
-    spec.set = xstrdup(set->name);
-    spec.proposer = xstrdup(proposers[p->proposer]);
-    spec.strategy = xstrdup(strategies[p->strategy]);
-    spec.policy = select_policy_from_name(policies[p->policy]);
-    spec.cold = p->cold || p->proposer == PROPOSER_RANDOM;
-    spec.seed = p->seed;
-    if (!p->seed_given) {
-        rng_os(&spec.seed, sizeof(spec.seed));
-        spec.seed >>= 12; /* 52 bits survive any JSON reader */
-    }
-    spec.budget_evals = sc->budget.evals;
-    spec.budget_time_ns = (uint64_t)(sc->budget.time_s * 1e9);
-    spec.window = (uint32_t)p->window;
+    fill_spec(&spec, p, &sc->budget, p->device ? p->device : d->conf->default_device, set->name);
     scope.family = xstrdup(def->pack->family);
     scope.shape = xstrdup(def->shape);
     scope.dtype = xstrdup(def->pack->dtype);
@@ -220,17 +213,95 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
     free(sc);
 }
 
+/* ---- search.start of a recorded task ---- */
+
+struct start_recorded {
+    struct work work;
+    struct rpc_call *call;
+    struct start_params *params;
+    struct budget budget;
+    char *device, *program;
+    json_t *device_doc;
+};
+
+static int start_recorded_run(struct work *w, struct err *err)
+{
+    struct start_recorded *sr = LIST_OF(w, struct start_recorded, work);
+    const struct start_params *p = sr->params;
+    struct daemon *d = rpc_daemon(sr->call);
+    json_auto_t *doc = NULL;
+    const char *device;
+
+    if (task_recorded(d, p->task, &doc, err) != 0)
+        return -1;
+    if (p->set != NULL && strcmp(p->set, RECORDED_SET) != 0)
+        return err_set(err, ERR_NOT_FOUND, "task '%s' has no workload set '%s'; it has: " RECORDED_SET,
+                       p->task, p->set);
+    if (recorded_device(doc, p->task, p->device, d->conf->default_device, &device, err) != 0)
+        return -1;
+    sr->device = xstrdup(device);
+    sr->program = xstrdup(recorded_program(doc, device));
+    return device_get(d, device, &sr->device_doc, err);
+}
+
+static void recorded_scope(const struct start_recorded *sr, struct search_scope *scope)
+{
+    const char *task = sr->params->task;
+
+    scope->family = xstrdup(task);
+    scope->shape = xstrdup("");
+    scope->dtype = xstrdup("");
+    scope->language = xstrdup(RECORDED_LANGUAGE);
+    scope->bottleneck = xstrdup("");
+    scope->device_class = xstrdup(jsonx_str(sr->device_doc, "class", ""));
+    scope->toolchain = xstrdup(jsonx_str(sr->device_doc, "toolchain", ""));
+    scope->features = json_object();
+    scope->relatives = json_pack("[{s:s, s:f}]", "task", task, "similarity", 1.0);
+    str_copy(scope->program.hex, sizeof(scope->program.hex), sr->program);
+}
+
+static void start_recorded_done(struct work *w, const struct err *err)
+{
+    struct start_recorded *sr = LIST_OF(w, struct start_recorded, work);
+    struct search_spec spec = { 0 };
+    struct search_scope scope = { 0 };
+
+    if (err != NULL) {
+        rpc_fail(sr->call, err);
+    } else {
+        fill_spec(&spec, sr->params, &sr->budget, sr->device, RECORDED_SET);
+        recorded_scope(sr, &scope);
+        searches_start(rpc_daemon(sr->call)->searches, &spec, &scope, NULL, NULL, started, sr->call);
+    }
+    free(sr->device);
+    free(sr->program);
+    json_decref(sr->device_doc);
+    free(sr);
+}
+
+static void start_recorded(struct rpc_call *call, struct start_params *p, const struct budget *budget)
+{
+    struct start_recorded *sr = xcalloc(1, sizeof(*sr));
+
+    sr->call = call;
+    sr->params = p;
+    sr->budget = *budget;
+    sr->work.run = start_recorded_run;
+    sr->work.done = start_recorded_done;
+    work_submit(rpc_daemon(call)->work, &sr->work);
+}
+
 static void search_start(struct rpc_call *call, void *params)
 {
     struct start_params *p = params;
     struct daemon *d = rpc_daemon(call);
-    const struct pack_definition *def;
+    const struct pack_definition *def = packs_find(d->packs, p->task);
     const struct pack_set *set;
     struct budget budget = { 0 };
     struct start_call *sc;
     struct err err;
 
-    if (check_task(d, p, &def, &set, &err) != 0 ||
+    if ((def != NULL && check_task(d, p, &def, &set, &err) != 0) ||
         (p->budget && param_parse(budget_rows, p->budget, &budget, &err) != 0)) {
         rpc_fail(call, &err);
         return;
@@ -238,6 +309,10 @@ static void search_start(struct rpc_call *call, void *params)
     /* A budget of time alone bounds the search by itself; evaluations then only need a cap. */
     if (budget.evals == 0)
         budget.evals = budget.time_s > 0 ? EVALS_MAX : SEARCH_EVALS_DEFAULT;
+    if (def == NULL) {
+        start_recorded(call, p, &budget);
+        return;
+    }
     sc = xcalloc(1, sizeof(*sc));
     *sc = (struct start_call){ call, p, budget };
     device_ensure(d, p->device ? p->device : d->conf->default_device, start_on, sc);
@@ -512,10 +587,10 @@ const struct rpc_method rpc_search_methods[] = {
       "Everything about one search: best program, curve of evaluations, seeds from memory.",
       "{id, task, device, set, proposer, strategy, policy, warm, seed, state, reason, created, "
       "budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, "
-      "measurements, "
       "measurements, roofline}, curve[{evaluation, status, objective, best, arm, program, "
       "assignment, node}], "
       "evaluations, failures{}, seeds[], predictions{n, crps}, nodes, cycles, trying{}, "
+      "baseline{n, first_us, now_us, drift, note}, "
       "overhead{n, own_ms_median, sync_ms_median, launch_ms_median}}",
       NULL },
     { "search.watch", one_rows, sizeof(struct one_params), RPC_STREAM, search_watch,

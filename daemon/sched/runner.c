@@ -56,12 +56,16 @@ static json_t *notice_of(const struct search *s, const json_t *ev)
 {
     json_t *n = json_deep_copy(ev);
     const struct trial *t = trial_of_event(s, ev);
+    char note[240];
 
     json_object_del(n, "edit");
     json_object_del(n, "memory");
     json_object_del(n, "choice");
+    json_object_del(n, "feedback");
     if (t != NULL)
         describe_trial(s, t, n);
+    if (json_object_get(ev, "baseline_q") != NULL && drift_is_notable(&s->drift))
+        json_object_set_new(n, "drift", json_string(drift_text(&s->drift, note, sizeof(note))));
     json_object_set_new(n, "budget",
                         json_pack("{s:I, s:I}", "evals", (json_int_t)s->spec.budget_evals, "spent",
                                   (json_int_t)search_measured(s)));
@@ -376,6 +380,22 @@ static size_t assignment_defines(const struct search *s, const uint16_t *a, json
     return n;
 }
 
+/* Digests of all objects that this search measured with success; they live as long as its trials.
+ * Owned array. */
+static const char **known_objects(const struct search *s, size_t *n)
+{
+    const char **known = xcalloc(s->n_trials + 1, sizeof(*known));
+
+    *n = 0;
+    for (size_t i = 0; i < s->n_trials && *n < EVAL_KNOWN_MAX; i++) {
+        const struct trial *t = s->trials[i];
+
+        if (t->measured && t->ok && t->same_as == 0 && t->object[0])
+            known[(*n)++] = t->object;
+    }
+    return known;
+}
+
 static void start_evaluation(struct runner *r, bool duel)
 {
     struct daemon *d = r->owner->daemon;
@@ -399,20 +419,30 @@ static void start_evaluation(struct runner *r, bool duel)
         .timing = { (uint32_t)d->conf->pairs_min, (uint32_t)d->conf->pairs_max,
                     d->conf->timing_budget_s },
     };
+    CLEANUP(freep) const char **known = NULL;
     uint64_t start = mono(r);
     struct err err;
     int rc;
 
-    req.candidate.source = s->source;
-    req.candidate.source_len = strlen(s->source);
-    req.candidate.defines = mine;
-    req.candidate.n_defines = assignment_defines(s, t->a, &holder, mine);
-    if (duel) {
+    if (s->recorded) {
+        holder = space_to_json(s->space, t->a);
+        his_holder = duel ? space_to_json(s->space, champion->a) : NULL;
+        req.assignment = holder;
+        req.champion_assignment = his_holder;
+    } else {
+        req.candidate.source = s->source;
+        req.candidate.source_len = strlen(s->source);
+        req.candidate.defines = mine;
+        req.candidate.n_defines = assignment_defines(s, t->a, &holder, mine);
+    }
+    if (duel && !s->recorded) {
         req.champion = req.candidate;
         req.champion.defines = his;
         req.champion.n_defines = assignment_defines(s, champion->a, &his_holder, his);
-    } else {
+    }
+    if (!duel) {
         r->seed = req.seed;
+        req.known = known = known_objects(s, &req.n_known);
     }
     r->phase = duel ? PHASE_DUELLING : PHASE_MEASURING;
     rc = evaluator_start(d->evaluator, &req, measure_done, r, &r->job, &err);
@@ -528,6 +558,11 @@ void runner_wake(struct runner *r)
     if (r->search->state == SEARCH_PAUSED || search_is_over(r->search->state))
         return;
     r->phase = PHASE_QUEUED;
+    /* Looking a measurement up takes no machine's time: recorded searches wait for nobody. */
+    if (r->search->recorded) {
+        turn_go(&r->turn);
+        return;
+    }
     turns_ask(r->owner->daemon->turns, turn_name(r->search), &r->turn);
 }
 

@@ -55,6 +55,7 @@ struct runner {
 struct searches {
     struct daemon *daemon;
     struct list live;
+    struct list starting; /* being stored; the loop's alone */
     /* Guards the list and runner.search against readers on workers; the loop alone writes. */
     pthread_rwlock_t lock;
     bool closing;

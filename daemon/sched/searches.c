@@ -49,6 +49,7 @@ static struct runner *find_runner(const struct searches *ss, const char *id)
 /* ---- Starting ---- */
 
 struct start {
+    struct list node; /* in searches->starting */
     struct work work;
     struct searches *owner;
     struct search_spec spec;
@@ -70,7 +71,8 @@ static int start_run(struct work *w, struct err *err)
 
     if (b == NULL || doc == NULL)
         err_set(err, ERR_NOMEM, "no memory to start a search");
-    else if (kb_batch_put_doc(b, KB_PROGRAM, st->scope.program.hex, st->program, err) == 0 &&
+    else if ((st->program == NULL ||
+              kb_batch_put_doc(b, KB_PROGRAM, st->scope.program.hex, st->program, err) == 0) &&
              kb_batch_put_doc(b, KB_SEARCH, st->spec.id, doc, err) == 0 && kb_commit(b, err) == 0)
         rc = search_new(kb, doc, false, &st->search, err);
     kb_batch_free(b);
@@ -82,6 +84,7 @@ static void start_done(struct work *w, const struct err *err)
 {
     struct start *st = LIST_OF(w, struct start, work);
 
+    list_remove(&st->node);
     if (err == NULL && !st->owner->closing) {
         struct runner *r = runner_new(st->owner, TAKE(st->search));
 
@@ -102,23 +105,29 @@ static void start_done(struct work *w, const struct err *err)
     free(st);
 }
 
+/* A program is addressed by its source and build settings alone. */
+static json_t *template_program(struct search_scope *scope, const char *source, json_t *space)
+{
+    json_auto_t *identity = json_pack("{s:s, s:s, s:s}", "language", scope->language, "settings",
+                                      "-O3 -march=native", "source", source);
+    struct err ignored;
+
+    id_of_json(identity, &scope->program, &ignored);
+    return json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", scope->language, "settings",
+                     "-O3 -march=native", "source", source, "family", scope->family, "space", space);
+}
+
 void searches_start(struct searches *ss, struct search_spec *spec, struct search_scope *scope,
                     const char *template_source, json_t *space, searches_done_fn *done, void *arg)
 {
     struct start *st = xcalloc(1, sizeof(*st));
-    struct err ignored;
-    json_t *identity = json_pack("{s:s, s:s, s:s}", "language", scope->language, "settings",
-                                 "-O3 -march=native", "source", template_source);
 
     st->owner = ss;
     st->done = done;
     st->arg = arg;
-    /* A program is addressed by its source and build settings alone. */
-    id_of_json(identity, &scope->program, &ignored);
-    json_decref(identity);
-    st->program = json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", scope->language, "settings",
-                            "-O3 -march=native", "source", template_source, "family", scope->family,
-                            "space", space);
+    list_append(&ss->starting, &st->node);
+    if (template_source != NULL)
+        st->program = template_program(scope, template_source, space);
     st->spec = *spec;
     st->scope = *scope;
     memset(spec, 0, sizeof(*spec));
@@ -217,6 +226,17 @@ enum search_state searches_live_state(const struct searches *ss, const char *id)
     return r ? r->state : SEARCH_STATE_COUNT;
 }
 
+bool searches_live_family(const struct searches *ss, const char *family)
+{
+    for (const struct list *n = ss->live.next; n != &ss->live; n = n->next)
+        if (strcmp(LIST_OF(n, const struct runner, node)->search->scope.family, family) == 0)
+            return true;
+    for (const struct list *n = ss->starting.next; n != &ss->starting; n = n->next)
+        if (strcmp(LIST_OF(n, const struct start, node)->scope.family, family) == 0)
+            return true;
+    return false;
+}
+
 json_t *searches_status(const struct searches *ss)
 {
     json_int_t counts[SEARCH_STATE_COUNT] = { 0 };
@@ -257,6 +277,7 @@ int searches_open(struct daemon *d, struct searches **out, struct err *err)
 
     ss->daemon = d;
     list_init(&ss->live);
+    list_init(&ss->starting);
     pthread_rwlock_init(&ss->lock, NULL);
     if (kb_each_doc(d->kb, KB_SEARCH, list_unfinished, &u, err) != 0) {
         searches_close(ss);
@@ -293,7 +314,7 @@ void searches_close(struct searches *ss)
     }
     /* What is under way ends on the loop: evaluations as cancelled, work when it is done. */
     for (bool busy = true; busy;) {
-        busy = false;
+        busy = !list_empty(&ss->starting);
         LIST_FOREACH (n, &ss->live) {
             struct runner *r = LIST_OF(n, struct runner, node);
 

@@ -29,7 +29,8 @@ enum searches_control {
 /*
  * Stores and starts a search. done(arg, id, err) comes on the loop, never from inside; err is NULL
  * after success. `spec` and `scope` are moved: empty afterwards. `template` and `space` (the
- * tunable template) are borrowed for the call.
+ * tunable template) are borrowed for the call; both are NULL when scope->program is stored already,
+ * as that of a recorded task is.
  */
 typedef void searches_done_fn(void *arg, const char *id, const struct err *err);
 void searches_start(struct searches *ss, struct search_spec *spec, struct search_scope *scope,
@@ -53,6 +54,9 @@ int searches_with(struct searches *ss, const char *id,
 
 /* Is it live, and in which state? SEARCH_STATE_COUNT when it is not live (over, or unknown). */
 enum search_state searches_live_state(const struct searches *ss, const char *id);
+
+/* Does a search of this family live, or is one being started? Thread: loop. */
+bool searches_live_family(const struct searches *ss, const char *family);
 
 /* Frees the members of a spec and a scope. */
 void search_spec_release(struct search_spec *spec);

@@ -140,6 +140,8 @@ int learn_from_trial(struct kb_batch *b, const struct learn_scope *scope,
 
         if (!other->measured || (!other->ok && !t->ok))
             continue;
+        if (other->same_as != 0)
+            continue; /* its measurement has spoken already, as another trial's */
         p = single_difference(scope->space, t->a, other->a);
         if (p < 0)
             continue;

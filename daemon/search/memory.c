@@ -11,7 +11,7 @@
 
 enum {
     RECORDS_MIN = 4,      /* fewer successes say too little to be a source */
-    RECORDS_MAX = 20000,  /* of one source */
+    RECORDS_MAX = 1 << 18, /* of one source: a full table of a recorded space */
     NEAR_BEST_Q = 100000, /* a second adoption must have been within 10 % of the first */
 };
 
@@ -191,14 +191,16 @@ static void adopt(struct memory *m, const struct records *r, long i, size_t sour
 
 /* The best of each source, nearest first; then, if there is room, the nearest's best of another
  * structure. */
-static int choose_adoptions(struct kb *kb, const struct space *space, size_t want, struct memory *m,
-                            struct err *err)
+static int choose_adoptions(struct kb *kb, const struct space *space, size_t want,
+                            double least_similarity, struct memory *m, struct err *err)
 {
     for (int pass = 0; pass < 2; pass++)
         for (size_t s = 0; s < m->n_sources && m->n_adoptions < want; s++) {
             struct records r;
             long best;
 
+            if (m->sources[s].similarity < least_similarity)
+                return 0;
             if (records_load(kb, space, m->sources[s].task, m->sources[s].device, m->as_of, &r,
                              err) != 0)
                 return -1;
@@ -264,7 +266,7 @@ static int scan_insight(void *ctx, const struct insight *in)
 
 int memory_recall(struct kb *kb, const struct space *space, const char *family, const char *device,
                   const char *device_class, const struct memory_relative *relatives, size_t n,
-                  size_t adopt_max, struct memory *out, struct err *err)
+                  size_t adopt_max, double adopt_least, struct memory *out, struct err *err)
 {
     struct device_list devices = { .own = device, .own_class = device_class };
     struct memory *m = xcalloc(1, sizeof(*m));
@@ -273,7 +275,7 @@ int memory_recall(struct kb *kb, const struct space *space, const char *family, 
     m->as_of = kb_last_seq(kb);
     if (kb_each_doc(kb, KB_DEVICE, list_device, &devices, err) == 0 &&
         find_sources(kb, space, &devices, relatives, n, m, err) == 0 &&
-        choose_adoptions(kb, space, MIN(adopt_max, (size_t)MEMORY_ADOPT_MAX), m, err) == 0) {
+        choose_adoptions(kb, space, MIN(adopt_max, (size_t)MEMORY_ADOPT_MAX), adopt_least, m, err) == 0) {
         struct insight_scan scan = { m, space, family, device_class };
 
         if (m->n_adoptions > 0)

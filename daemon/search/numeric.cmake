@@ -4,6 +4,7 @@ if(TARGET search_numeric)
   return()
 endif()
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+pkg_check_modules(NUMERIC_PACKED REQUIRED IMPORTED_TARGET zlib libcrypto)
 find_path(LAPACKE_INCLUDE_DIR lapacke.h REQUIRED)
 find_library(LAPACKE_LIBRARY lapacke REQUIRED)
 
@@ -11,7 +12,7 @@ set(KS_NUMERIC_DIR ${CMAKE_CURRENT_LIST_DIR})
 add_library(search_numeric STATIC
   ${KS_NUMERIC_DIR}/space.c ${KS_NUMERIC_DIR}/space_parse.c ${KS_NUMERIC_DIR}/space_value.c
   ${KS_NUMERIC_DIR}/space_constraint.c ${KS_NUMERIC_DIR}/space_expr.c ${KS_NUMERIC_DIR}/space_rows.c
-  ${KS_NUMERIC_DIR}/space_walk.c ${KS_NUMERIC_DIR}/rowset.c ${KS_NUMERIC_DIR}/vecmath.c
+  ${KS_NUMERIC_DIR}/space_walk.c ${KS_NUMERIC_DIR}/space_table.c ${KS_NUMERIC_DIR}/packed.c ${KS_NUMERIC_DIR}/rowset.c ${KS_NUMERIC_DIR}/vecmath.c
   ${KS_NUMERIC_DIR}/linalg.c ${KS_NUMERIC_DIR}/gp.c ${KS_NUMERIC_DIR}/gp_fit.c ${KS_NUMERIC_DIR}/forest.c
   ${KS_NUMERIC_DIR}/transfer.c ${KS_NUMERIC_DIR}/engine.c ${KS_NUMERIC_DIR}/engine_pool.c
   ${KS_NUMERIC_DIR}/engine_model.c ${KS_NUMERIC_DIR}/engine_propose.c)
@@ -22,4 +23,5 @@ set_source_files_properties(${KS_NUMERIC_DIR}/forest.c PROPERTIES COMPILE_OPTION
 # Headers are included as "search/space.h".
 get_filename_component(KS_NUMERIC_PARENT ${KS_NUMERIC_DIR} DIRECTORY)
 target_include_directories(search_numeric PUBLIC ${KS_NUMERIC_PARENT} PRIVATE ${LAPACKE_INCLUDE_DIR})
-target_link_libraries(search_numeric PUBLIC base ks_flags PRIVATE PkgConfig::OPENBLAS ${LAPACKE_LIBRARY} m)
+target_link_libraries(search_numeric PUBLIC base ks_flags PRIVATE PkgConfig::OPENBLAS PkgConfig::NUMERIC_PACKED
+  ${LAPACKE_LIBRARY} m)

@@ -9,6 +9,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "eval/feedback.h"
 #include "search/world_ops.h"
 
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
@@ -125,8 +126,10 @@ static int learn(struct journal *j, const struct trial *t, uint64_t now_s, struc
 
 static json_t *duel_json(const struct search *s, const struct eval_result *duel)
 {
-    json_t *j = json_pack("{s:I, s:s}", "champion", (json_int_t)s->champion, "status",
-                          eval_status_name(duel->status));
+    json_t *j = json_pack("{s:I, s:s, s:s}", "champion", (json_int_t)s->champion, "status",
+                          eval_status_name(duel->status), "why",
+                          "its objective is above the champion's: both are measured again, side "
+                          "by side");
 
     if (duel->status != EVAL_OK) {
         json_object_set_new(j, "message", json_string(duel->message));
@@ -145,6 +148,29 @@ static json_t *duel_json(const struct search *s, const struct eval_result *duel)
     return j;
 }
 
+/* The baseline's level, mean log over the workloads; false where nothing was timed beside it. */
+static bool baseline_q(const struct eval_result *r, int64_t *out)
+{
+    int64_t sum = 0;
+
+    for (size_t i = 0; i < r->n_workloads; i++) {
+        if (r->workloads[i].baseline_ns == 0)
+            return false;
+        sum += quantise_log((double)r->workloads[i].baseline_ns);
+    }
+    *out = r->n_workloads ? sum / (int64_t)r->n_workloads : 0;
+    return r->n_workloads > 0;
+}
+
+/* What a proposer is told of the evaluation. */
+static json_t *feedback_json(const struct search *s, const struct eval_result *r)
+{
+    json_auto_t *device =
+        json_pack("{s:f, s:f}", "read_gbs", s->scope.read_gbs, "fma_gflops", s->scope.fma_gflops);
+
+    return feedback_of(r->record, device);
+}
+
 static json_t *measured_event(const struct search *s, const struct trial *t,
                               const struct outcome *o, const struct id *fact, bool improved)
 {
@@ -152,6 +178,7 @@ static json_t *measured_event(const struct search *s, const struct trial *t,
     int64_t objective_q = eval_result_objective_q(r);
     bool ok = r->status == EVAL_OK;
     double device_ms = r->build_ms + r->check_ms + r->timing_ms;
+    int64_t level_q;
     json_t *ev;
 
     if (o->duel)
@@ -166,9 +193,15 @@ static json_t *measured_event(const struct search *s, const struct trial *t,
         return NULL;
     if (ok && isfinite(r->roofline))
         json_object_set_new(ev, "roofline", json_real(r->roofline));
+    if (ok && baseline_q(r, &level_q))
+        json_object_set_new(ev, "baseline_q", json_integer((json_int_t)level_q));
     if (ok && t->predicted)
         json_object_set_new(ev, "crps",
                             json_real(crps_normal(t->mean, t->sd, 1e-6 * (double)objective_q)));
+    if (r->object && r->object[0])
+        json_object_set_new(ev, "object", json_string(r->object));
+    if (r->record != NULL)
+        json_object_set_new(ev, "feedback", feedback_json(s, r));
     if (o->duel)
         json_object_set_new(ev, "duel", duel_json(s, o->duel));
     return ev;
@@ -208,17 +241,62 @@ static int record_lost(struct journal *j, struct trial *t, const struct outcome 
     return journal_add(j, json_pack("{s:s, s:s}", "type", "failed", "reason", reason), err);
 }
 
+/* Ends the cycle when the counters say that it leads nowhere any more. */
+static int end_when_stagnant(struct journal *j, struct err *err)
+{
+    struct search *s = j->search;
+    char why[200];
+
+    if (stagnation_state(&s->stagnation) == STAGNATION_RUNNING)
+        return 0;
+    stagnation_text(&s->stagnation, why, sizeof(why));
+    return outcome_end_cycle(j, why, err);
+}
+
+/*
+ * A program that an earlier trial's measurement was of: the trial counts and takes that value. It
+ * is one measurement still, so it makes no fact, no evidence and no score of a prediction, and it
+ * can beat no champion that the earlier one did not beat.
+ */
+static int record_known(struct journal *j, struct trial *t, const struct trial *same,
+                        const struct outcome *o, struct err *err)
+{
+    char why[120];
+    json_t *ev;
+
+    snprintf(why, sizeof(why),
+             "compiles to the object of evaluation %llu: one measurement serves both",
+             (unsigned long long)same->n);
+    ev = json_pack("{s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:s, s:s}", "type",
+                   "measured", "evaluation", (json_int_t)t->n, "node", t->node, "status", "ok",
+                   "message", "", "objective_q", (json_int_t)same->objective_q, "sd_q",
+                   (json_int_t)same->sd_q, "improved", 0, "fact", same->evaluation.hex, "wall_ns",
+                   (json_int_t)o->wall_ns, "device_ns", (json_int_t)(o->result->build_ms * 1e6),
+                   "same_as", (json_int_t)same->n, "shared", why, "object", same->object);
+    if (ev != NULL && isfinite(same->roofline))
+        json_object_set_new(ev, "roofline", json_real(same->roofline));
+    if (ev != NULL)
+        json_object_set_new(ev, "edit", attempt_edit(t, "ok"));
+    if (journal_add(j, ev, err) != 0)
+        return -1;
+    return end_when_stagnant(j, err);
+}
+
 int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
 {
     struct search *s = j->search;
     struct trial *t = search_open_trial(s);
     bool improved = is_improved(s, o);
     uint64_t now_s = j->clock->wall_ns(j->clock) / NS_PER_SEC;
-    enum stagnation_end end;
     struct id fact;
     json_t *ev;
 
     assert(t != NULL);
+    if (o->result->status == EVAL_KNOWN) {
+        const struct trial *same = search_trial_of_object(s, o->result->object);
+
+        return same ? record_known(j, t, same, o, err) : record_lost(j, t, o, err);
+    }
     if (!eval_status_blames(o->result->status) && o->result->status != EVAL_OK)
         return record_lost(j, t, o, err);
     /* Times that scatter say something of the machine first: only a program that always does has
@@ -232,14 +310,7 @@ int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
         json_object_set_new(ev, "edit", attempt_edit(t, eval_status_name(o->result->status)));
     if (journal_add(j, ev, err) != 0 || learn(j, t, now_s, err) != 0)
         return -1;
-    end = stagnation_state(&s->stagnation);
-    if (end != STAGNATION_RUNNING) {
-        char why[200];
-
-        stagnation_text(&s->stagnation, why, sizeof(why));
-        return outcome_end_cycle(j, why, err);
-    }
-    return 0;
+    return end_when_stagnant(j, err);
 }
 
 /* ---- The end of a cycle ---- */

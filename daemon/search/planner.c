@@ -78,8 +78,10 @@ static int seed_warm(struct search *s, json_t *event, json_t *seeds, struct err 
     int rc;
 
     world_edit_init(&edit, WORLD_BY_BUILTIN, "graft", 0);
+    /* Full tables of other devices say more together than each one's favourite: the engine's first
+     * proposal is the best by all of them. */
     rc = memory_recall(s->kb, s->space, s->scope.family, s->spec.device, s->scope.device_class,
-                       relatives, n, adopt, m, err);
+                       relatives, n, adopt, s->recorded ? 1 : 0, m, err);
     if (rc == 0)
         rc = graft_plans(s->kb, m, s->space, world_count(s->world), &edit, seeds, err);
     if (rc == 0) {

@@ -9,6 +9,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "search/space_table.h"
 #include "search/world_ops.h"
 
 static const struct {
@@ -124,7 +125,11 @@ static int load_program(struct search *s, struct err *err)
     if (kb_get_doc(s->kb, KB_PROGRAM, s->scope.program.hex, &program, err) != 0)
         return err_ctx(err, "the program of search '%s'", s->spec.id);
     s->source = xstrdup(jsonx_str(program, "source", ""));
-    rc = space_parse(json_object_get(program, "space"), "the stored space", &s->space, err);
+    s->recorded = json_object_get(program, "source") == NULL;
+    if (s->recorded)
+        rc = space_table_unpack(json_object_get(program, "space"), &s->space, err);
+    else
+        rc = space_parse(json_object_get(program, "space"), "the stored space", &s->space, err);
     json_decref(program);
     return rc;
 }
@@ -199,6 +204,17 @@ struct trial *search_open_trial(const struct search *s)
     struct trial *t = search_trial(s, s->n_trials);
 
     return t != NULL && !t->measured ? t : NULL;
+}
+
+struct trial *search_trial_of_object(const struct search *s, const char *object)
+{
+    for (size_t i = 0; object[0] && i < s->n_trials; i++) {
+        struct trial *t = s->trials[i];
+
+        if (t->measured && t->ok && t->same_as == 0 && strcmp(t->object, object) == 0)
+            return t;
+    }
+    return NULL;
 }
 
 uint64_t search_measured(const struct search *s)
@@ -438,10 +454,15 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     t->crps = jsonx_num(ev, "crps", NAN);
     t->improved = t->ok && jsonx_bool(ev, "improved", 0);
     t->device_ns = (uint64_t)jsonx_int(ev, "device_ns", 0);
+    t->seq = s->next_seq;
+    t->same_as = (uint64_t)jsonx_int(ev, "same_as", 0);
+    str_copy(t->object, sizeof(t->object), jsonx_str(ev, "object", ""));
     str_copy(t->evaluation.hex, sizeof(t->evaluation.hex), jsonx_str(ev, "fact", ""));
     s->wall_ns += (uint64_t)jsonx_int(ev, "wall_ns", 0);
     s->device_ns += t->device_ns;
     t->measured = true;
+    if (json_is_integer(json_object_get(ev, "baseline_q")))
+        drift_add(&s->drift, jsonx_int(ev, "baseline_q", 0));
     count_trial(s, t, json_object_get(ev, "duel"));
     return 0;
 }

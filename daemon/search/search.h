@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "kb.h"
+#include "search/drift.h"
 #include "search/engine.h"
 #include "search/learn.h"
 #include "search/memory.h"
@@ -81,7 +82,8 @@ struct search {
     uint64_t created_s;
     struct kb *kb;       /* borrowed */
     struct space *space; /* of the template; owned */
-    char *source;        /* of the template; owned */
+    char *source;        /* of the template; owned; "" for a recorded task */
+    bool recorded;       /* evaluations are looked up: the program is a space alone */
 
     /* The fold. */
     uint64_t next_seq;
@@ -101,6 +103,7 @@ struct search {
     int64_t champion_sum_q; /* of all its measurements: its own and those of its duels */
     int64_t champion_n;
     uint64_t wall_ns, device_ns; /* spent */
+    struct drift drift;          /* of the baseline */
 
     pthread_mutex_t lock;
     /* Not part of the fold: own time per evaluation, for status. */
@@ -130,6 +133,9 @@ struct trial *search_trial(const struct search *s, uint64_t n);
 /* The trial that was planned and not yet measured; NULL when there is none. */
 struct trial *search_open_trial(const struct search *s);
 uint64_t search_measured(const struct search *s);
+/* The measured trial with status ok whose own measurement was of this object; NULL when there is
+ * none. */
+struct trial *search_trial_of_object(const struct search *s, const char *object);
 /* The champion's objective, micro-log: the mean of its measurements. 0 without a champion. */
 int64_t search_best_q(const struct search *s);
 /* Why nothing more will be planned: budget or time used up. NULL while something is left. */

@@ -5,7 +5,10 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "eval/feedback.h"
 #include "search/search.h"
+
+enum { FEEDBACK_BUDGET = 6000 }; /* bytes of the text that a proposer is given */
 
 static double factor(int64_t q)
 {
@@ -60,6 +63,38 @@ static json_t *best_json(const struct search *s)
                      "roofline", real_or_null(t->roofline));
 }
 
+/* ---- Feedback: kept in the measured event alone ---- */
+
+static int take_feedback(void *ctx, uint64_t seq, const json_t *event)
+{
+    (void)seq;
+    *(json_t **)ctx = json_incref(json_object_get(event, "feedback"));
+    return 1;
+}
+
+/* What was told of a trial's own measurement, or of the one it shares; NULL when nothing was kept.
+ * Owned. */
+static json_t *feedback_of_trial(const struct search *s, const struct trial *t)
+{
+    json_t *found = NULL;
+    struct err ignored;
+
+    if (t != NULL && t->same_as != 0)
+        t = search_trial(s, t->same_as);
+    if (t == NULL || !t->measured ||
+        kb_each_event(s->kb, s->spec.id, t->seq, take_feedback, &found, &ignored) != 0)
+        return NULL;
+    return found;
+}
+
+static void set_feedback(json_t *o, const struct search *s, const struct trial *t)
+{
+    json_t *feedback = feedback_of_trial(s, t);
+
+    if (feedback != NULL)
+        json_object_set_new(o, "feedback", feedback);
+}
+
 static json_t *curve_json(const struct search *s)
 {
     json_t *curve = json_array();
@@ -72,6 +107,8 @@ static json_t *curve_json(const struct search *s)
             t->has_best ? json_real(factor(t->best_q)) : json_null(), "arm", arm_text(t), "program",
             s->scope.program.hex, "assignment", space_to_json(s->space, t->a), "node", t->node);
 
+        if (t->same_as != 0)
+            json_object_set_new(point, "same_as", json_integer((json_int_t)t->same_as));
         json_array_append_new(curve, point);
     }
     return curve;
@@ -146,6 +183,19 @@ static json_t *open_trial_json(const struct search *s)
                      space_to_json(s->space, t->a));
 }
 
+/* What the baseline took at first and takes now, and a sentence when that differs. */
+static json_t *baseline_json(const struct search *s)
+{
+    char note[240];
+
+    if (s->drift.n == 0)
+        return json_null();
+    return json_pack("{s:I, s:f, s:f, s:f, s:s}", "n", (json_int_t)s->drift.n, "first_us",
+                     drift_first_ns(&s->drift) / 1e3, "now_us", drift_last_ns(&s->drift) / 1e3,
+                     "drift", exp(drift_log(&s->drift)), "note",
+                     drift_text(&s->drift, note, sizeof(note)));
+}
+
 json_t *search_show_json(const struct search *s)
 {
     json_t *budget = json_pack("{s:I}", "evals", (json_int_t)s->spec.budget_evals);
@@ -166,6 +216,7 @@ json_t *search_show_json(const struct search *s)
                                   "time", (double)s->wall_ns / 1e9, "device",
                                   (double)s->device_ns / 1e9));
     json_object_set_new(show, "best", best_json(s));
+    set_feedback(json_object_get(show, "best"), s, search_trial(s, s->champion));
     json_object_set_new(show, "curve", curve_json(s));
     json_object_set_new(show, "evaluations", json_integer((json_int_t)search_measured(s)));
     json_object_set_new(show, "failures", failures_json(s));
@@ -175,6 +226,7 @@ json_t *search_show_json(const struct search *s)
     json_object_set_new(show, "nodes", json_integer(world_count(s->world)));
     json_object_set_new(show, "cycles", json_integer((json_int_t)s->cycle));
     json_object_set_new(show, "trying", open_trial_json(s));
+    json_object_set_new(show, "baseline", baseline_json(s));
     json_object_set_new(show, "overhead", overhead_json(s));
     return show;
 }
@@ -248,9 +300,45 @@ static json_t *trials_of_node(const struct search *s, const char *node)
                 json_pack("{s:f, s:f}", "objective", exp(t->mean), "log_sd", t->sd));
         if (t->measured && !t->ok)
             json_object_set_new(item, "message", json_string(t->message));
+        if (t->same_as != 0)
+            json_object_set_new(item, "same_as", json_integer((json_int_t)t->same_as));
         json_array_append_new(trials, item);
     }
     return trials;
+}
+
+/* The trial of a node that says most: its best pass, else the last failure; NULL for none. */
+static const struct trial *telling_trial(const struct search *s, const char *node)
+{
+    const struct trial *found = NULL;
+
+    for (uint64_t n = 1; n <= search_measured(s); n++) {
+        const struct trial *t = search_trial(s, n);
+
+        if (node && strcmp(t->node, node) != 0)
+            continue;
+        if (found == NULL ||
+            (t->ok ? !found->ok || t->objective_q > found->objective_q : !found->ok))
+            found = t;
+    }
+    return found;
+}
+
+/* That trial's feedback as a document, and as the text that a proposer is given. */
+static void add_told(json_t *answer, const struct search *s, const char *node)
+{
+    const struct trial *t = telling_trial(s, node);
+    CLEANUP(buf_release) struct buf text = { .max = FEEDBACK_BUDGET };
+    json_t *feedback = feedback_of_trial(s, t);
+    struct err ignored;
+
+    if (feedback == NULL)
+        return;
+    json_object_set_new(answer, "feedback", feedback);
+    if (feedback_text(feedback, FEEDBACK_BUDGET, &text, &ignored) == 0)
+        json_object_set_new(
+            answer, "told",
+            json_pack("{s:I, s:s}", "evaluation", (json_int_t)t->n, "text", buf_str(&text)));
 }
 
 int search_explain_json(const struct search *s, const char *node, json_t **out, struct err *err)
@@ -272,6 +360,7 @@ int search_explain_json(const struct search *s, const char *node, json_t **out, 
                        trials_of_node(s, node));
     if (node)
         json_object_set_new(answer, "node", world_node_to_json(s->world, index));
+    add_told(answer, s, node);
     *out = answer;
     return 0;
 }

@@ -28,15 +28,19 @@ struct trial {
     unsigned tries; /* evaluations lost to the infrastructure so far */
 
     bool measured;
+    uint64_t seq;    /* of its measured event */
+    char object[65]; /* digest of its compiled object, "" when unknown */
+    /* Trial whose measurement this one shares, because their objects are equal; 0: its own. */
+    uint64_t same_as;
     char *status; /* "ok" or a failure class */
     char *message;
     bool ok;
     int64_t objective_q, sd_q;
-    double roofline; /* NaN when unknown */
-    struct id evaluation;
-    double crps;    /* of the prediction; NaN when none */
-    bool improved;  /* became the champion */
-    int64_t best_q; /* champion's objective after this trial; meaningful when has_best */
+    double roofline;      /* NaN when unknown */
+    struct id evaluation; /* of the trial that it shares, when it does */
+    double crps;          /* of the prediction; NaN when none */
+    bool improved;        /* became the champion */
+    int64_t best_q;       /* champion's objective after this trial; meaningful when has_best */
     bool has_best;
     uint64_t device_ns;
 };

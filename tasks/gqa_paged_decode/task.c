@@ -55,6 +55,17 @@ static int dims_check(const struct ks_problem *p, const struct dims *d, char *wh
 
 /* ---- Inputs ---- */
 
+/* Every page in use becomes a copy of the first: all keys are equal, and so are all logits. */
+static void equal_rows(const struct dims *d, const int32_t *indices, uint16_t *cache)
+{
+    int64_t row = d->kv_heads * d->dim;
+
+    for (int64_t i = 1; i < d->keys; i++)
+        if (indices[i] != indices[0])
+            memcpy(cache + indices[i] * row, cache + indices[0] * row,
+                   sizeof(*cache) * (size_t)row);
+}
+
 static int generate(const struct ks_problem *p, uint64_t seed, const struct ks_tensor *inputs,
                     int n_inputs, char *why, size_t why_size)
 {
@@ -75,6 +86,8 @@ static int generate(const struct ks_problem *p, uint64_t seed, const struct ks_t
                         (float)ks_param_number(p, "q_scale", 1));
     ks_fill_cache_bf16(d.pages, d.kv_heads * d.dim, indices, d.keys, ks_hash(seed, 2), 1,
                        inputs[IN_K].data);
+    if (ks_param_number(p, "k_equal", 0) != 0)
+        equal_rows(&d, indices, inputs[IN_K].data);
     ks_fill_cache_bf16(d.pages, d.kv_heads * d.dim, indices, d.keys, ks_hash(seed, 3), 1,
                        inputs[IN_V].data);
     *(float *)inputs[IN_SCALE].data =

@@ -158,15 +158,19 @@ int arena_check_guards(const struct arena *a, const struct cell_shape *s, const 
 
 __attribute__((target("clflushopt"))) static void flush_opt(const uint8_t *p, size_t n)
 {
-    for (size_t i = 0; i < n; i += ALIGN)
-        _mm_clflushopt((void *)(uintptr_t)(p + i));
+    const uint8_t *line = p - (uintptr_t)p % ALIGN;
+
+    for (; line < p + n; line += ALIGN)
+        _mm_clflushopt((void *)(uintptr_t)line);
     _mm_sfence();
 }
 
 static void flush_plain(const uint8_t *p, size_t n)
 {
-    for (size_t i = 0; i < n; i += ALIGN)
-        _mm_clflush(p + i);
+    const uint8_t *line = p - (uintptr_t)p % ALIGN;
+
+    for (; line < p + n; line += ALIGN)
+        _mm_clflush(line);
     _mm_mfence();
 }
 
@@ -177,30 +181,36 @@ static bool has_clflushopt(void)
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 23));
 }
 
-bool arena_flush(const struct arena *a, const struct cell_shape *s, const struct cell *c)
+bool arena_flush_bytes(const uint8_t *p, size_t n)
 {
     static int opt = -1;
 
     if (opt < 0)
         opt = has_clflushopt();
-    for (int i = 0; i < buffers(s); i++) {
-        if (opt)
-            flush_opt(arena_at(a, c, i), s->bytes[i]);
-        else
-            flush_plain(arena_at(a, c, i), s->bytes[i]);
-    }
+    if (opt)
+        flush_opt(p, n);
+    else
+        flush_plain(p, n);
     return true;
 }
 
 #else
 
-bool arena_flush(const struct arena *a, const struct cell_shape *s, const struct cell *c)
+bool arena_flush_bytes(const uint8_t *p, size_t n)
 {
-    (void)a, (void)s, (void)c;
+    (void)p, (void)n;
     return false;
 }
 
 #endif
+
+bool arena_flush(const struct arena *a, const struct cell_shape *s, const struct cell *c)
+{
+    for (int i = 0; i < buffers(s); i++)
+        if (!arena_flush_bytes(arena_at(a, c, i), s->bytes[i]))
+            return false;
+    return true;
+}
 
 void arena_evict(void)
 {

@@ -65,6 +65,8 @@ int arena_check_guards(const struct arena *a, const struct cell_shape *s, const 
                        const char *const *names, struct fail *f);
 /* Removes the cell's lines from every cache. False where the machine has no such instruction. */
 bool arena_flush(const struct arena *a, const struct cell_shape *s, const struct cell *c);
+/* The same for n bytes at `p`. */
+bool arena_flush_bytes(const uint8_t *p, size_t n);
 /* Writes twice the last-level cache: what cold means where arena_flush cannot. */
 void arena_evict(void);
 

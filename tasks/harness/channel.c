@@ -42,12 +42,16 @@ static void read_control(struct msghdr *h, struct envelope *e)
             memcpy(&t, CMSG_DATA(c), sizeof(t));
             e->stamp_ns = (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
         } else if (c->cmsg_type == SCM_RIGHTS) {
-            int fds[16]; /* descriptors are not wanted here: close them */
-            size_t n = MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), ARRAY_LEN(fds));
+            size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
-            memcpy(fds, CMSG_DATA(c), n * sizeof(int));
-            for (size_t i = 0; i < n; i++)
-                close(fds[i]);
+            /* all of them: what stays open adds up until /proc can no longer be opened */
+            for (size_t i = 0; i < n; i++) {
+                int fd;
+
+                memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+                close(fd);
+            }
+            e->descriptors = true;
         }
     }
 }
@@ -71,6 +75,7 @@ int channel_receive(int fd, uint64_t until_ns, bool spin, struct envelope *e)
             e->len = (size_t)n;
             e->sender = 0;
             e->stamp_ns = 0;
+            e->descriptors = false;
             read_control(&h, e);
             return 1;
         }

@@ -23,6 +23,7 @@ struct envelope {
     size_t len;
     pid_t sender;      /* by the kernel, in our numbering; 0: unknown */
     uint64_t stamp_ns; /* by the kernel: CLOCK_REALTIME when it was sent; 0: unknown */
+    bool descriptors;  /* some were attached, which nobody asked for */
 };
 
 /* fds[0] is the judge's end, fds[1] the runner's; both close-on-exec. ERR_IO. */

@@ -133,17 +133,26 @@ int check_output(const struct ks_tensor *t, const void *got, const double *want,
                  const struct tolerance *tol, double widen, uint8_t poison,
                  struct check_stats *stats, struct fail *f)
 {
-    size_t row_len = t->rank > 0 ? (size_t)t->shape[t->rank - 1] : 1, n = 1, in_row = 0;
-    struct sums s = { 0 };
-    double block[BLOCK];
+    size_t n = 1;
 
     for (int d = 0; d < t->rank; d++)
         n *= (size_t)t->shape[d];
-    for (size_t first = 0; first < n; first += BLOCK) {
-        size_t count = MIN(n - first, (size_t)BLOCK);
+    return check_part(t, got, want, 0, n, tol, widen, poison, stats, f);
+}
 
-        dtype_decode(t->dtype, got, first, count, block);
-        for (size_t i = 0; i < count; i++) {
+int check_part(const struct ks_tensor *t, const void *got, const double *want, size_t first,
+               size_t count, const struct tolerance *tol, double widen, uint8_t poison,
+               struct check_stats *stats, struct fail *f)
+{
+    size_t row_len = t->rank > 0 ? (size_t)t->shape[t->rank - 1] : 1, in_row = 0;
+    struct sums s = { 0 };
+    double block[BLOCK];
+
+    for (size_t end = first + count; first < end; first += BLOCK) {
+        size_t n = MIN(end - first, (size_t)BLOCK);
+
+        dtype_decode(t->dtype, got, first, n, block);
+        for (size_t i = 0; i < n; i++) {
             if (check_element(t, got, first + i, block[i], want[first + i], tol, widen, poison, &s,
                               f) != 0)
                 return -1;

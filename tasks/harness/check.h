@@ -36,5 +36,12 @@ struct check_stats {
 int check_output(const struct ks_tensor *t, const void *got, const double *want,
                  const struct tolerance *tol, double widen, uint8_t poison,
                  struct check_stats *stats, struct fail *f);
+/*
+ * The same for `count` elements from element `first` on, a multiple of the last axis: the sums over
+ * the tensor are then those over this part.
+ */
+int check_part(const struct ks_tensor *t, const void *got, const double *want, size_t first,
+               size_t count, const struct tolerance *tol, double widen, uint8_t poison,
+               struct check_stats *stats, struct fail *f);
 
 #endif

@@ -22,7 +22,7 @@
 
 #define SLICE_NS 100000 /* a short slice preempts a longer one at once on waking */
 
-enum { ARGS_MAX = 160, PIDS_MAX = 16, FD_PARK = 64 };
+enum { ARGS_MAX = 160, PIDS_MAX = 16, FD_PARK = 64, FD_HIGH = 65536 };
 
 /* Argument list of the child; strings it had to make are owned. */
 struct args {
@@ -243,6 +243,17 @@ static void child_limit(int what, rlim_t v)
     setrlimit(what, &l);
 }
 
+/* Whatever we were started with goes no further: nobody said that it is close-on-exec. */
+static void close_high(void)
+{
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, FD_PARK, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) == 0)
+        return;
+#endif
+    for (int fd = FD_PARK; fd < FD_HIGH; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC); /* an older kernel */
+}
+
 /* After fork: system calls only, then exec. Exits with 126 when it cannot. */
 static void child_run(const struct confine_spec *s, const struct child_fds *c, const char *path,
                       char *const *argv, pid_t parent)
@@ -267,6 +278,7 @@ static void child_run(const struct confine_spec *s, const struct child_fds *c, c
         dup2(c->plain[i], 3 + i);
     for (int fd = 3 + c->n_plain; fd < FD_PARK; fd++)
         close(fd);
+    close_high();
     for (int i = 0; i < c->n_data; i++)
         fcntl(c->data[i], F_SETFD, 0);
     if (uid >= 0 &&

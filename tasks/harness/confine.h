@@ -95,9 +95,12 @@ struct confine_limits {
 int confine_limit_self(const struct confine_limits *l, struct err *err);
 /*
  * Takes away, for good and for all threads to come, the system calls that a kernel has no use for:
- * making processes, sockets, tracing, namespaces, io_uring, ... (they fail with EPERM). Returns
- * true when the machine can do it.
+ * making processes, sockets, tracing, namespaces, io_uring, ... (SIGSYS, whose handler can no
+ * longer be changed), changing priorities and the like (EPERM). Returns true when the machine can
+ * do it.
  */
 bool confine_filter_self(void);
+/* What a call that the filter traps is called; NULL when it traps no such number. */
+const char *confine_call_name(int64_t nr);
 
 #endif

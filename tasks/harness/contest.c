@@ -6,12 +6,17 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "shape.h"
 
 #define WARM_UP 3
-#define TWIN_ELEMENTS 300000 /* larger outputs are compared on a random share of the pairs */
-#define TIGHT 0.01           /* half of the 95 % interval at which timing stops */
-#define LOOSE 0.2            /* wider than that, timing goes on past its budget, */
-#define PATIENCE 3           /* up to so many times of it */
+#define TWIN_ELEMENTS 300000 /* larger outputs are compared in random parts, as much in all, */
+#define TWIN_SHARE 16        /* and as a whole in one of so many calls */
+#define VARY_MAX 65536       /* elements of an input's range that changes place before a pair, */
+#define LATE_MAX 2048 /* and when the runner is ready: its caches are cold again in no time */
+#define TIGHT 0.01    /* half of the 95 % interval at which timing stops */
+#define LOOSE 0.2     /* wider than that, timing goes on past its budget, */
+#define EXCUSES 3     /* pairs that are left out because of the candidate alone */
+#define PATIENCE 3    /* up to so many times of it */
 /* Faster than this share of the roofline is impossible: the rates are measured ones, perhaps on a
  * busy day. */
 #define FLOOR_SHARE                                                                                \
@@ -92,7 +97,7 @@ static int check_once(struct stage *s, struct peer *p, struct fail *f)
     arena_place(p->arena, &scene->shape, &cell);
     scene_stage(scene, &s->sets[0], p->arena, &cell);
     make_cold(s, cells, p->arena, 1);
-    if (peer_call(p, cells, 1, buffers(s->c), false, &t, f) != 0)
+    if (peer_call(p, cells, 1, buffers(s->c), false, NULL, &t, f) != 0)
         return blame(p, f);
     s->shortest_ns = MIN(s->shortest_ns, t.ns);
     return scene_check(scene, &s->sets[0], p->arena, &cell, f) == 0 ? 0 : blame(p, f);
@@ -144,8 +149,10 @@ static int stage_cells(struct stage *s, struct fail *f)
 struct pair {
     int which[WIRE_BATCH_MAX];
     const struct cell *cells[CONTEST_PEERS_MAX][WIRE_BATCH_MAX];
+    struct patch late[WIRE_BATCH_MAX][KS_TENSORS_MAX]; /* to be brought to an armed runner */
+    int n_late[WIRE_BATCH_MAX];
     uint64_t ns[CONTEST_PEERS_MAX];
-    bool disturbed;
+    bool disturbed[CONTEST_PEERS_MAX];
 };
 
 /* New contents for the pair's cells, the same in every arena; outputs poisoned. */
@@ -156,7 +163,7 @@ static void refresh(struct stage *s, struct pair *pair)
 
     for (int k = 0; k < s->batch; k++) {
         int i = (s->next + k) % s->n_cells;
-        int n = scene_vary(c->scene, &s->sets[i], &s->rng, patches);
+        int n = scene_vary(c->scene, &s->sets[i], &s->rng, VARY_MAX, patches);
 
         pair->which[k] = i;
         for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
@@ -167,11 +174,44 @@ static void refresh(struct stage *s, struct pair *pair)
                         n);
             arena_poison(c->peers[role]->arena, &c->scene->shape, &s->cells[role][i]);
         }
+        pair->n_late[k] = scene_vary(c->scene, &s->sets[i], &s->rng, LATE_MAX, pair->late[k]);
     }
     s->next = (s->next + s->batch) % s->n_cells;
 }
 
 /* ---- calling ---- */
+
+/* What bring_late needs: one program's part in a pair. */
+struct late {
+    const struct stage *s;
+    const struct pair *pair;
+    enum confine_role role;
+};
+
+/*
+ * The last of the inputs, for a runner that is ready and waits for "go": so whatever it computed
+ * before is computed from other inputs.
+ */
+static void bring_late(void *ctx)
+{
+    const struct late *late = ctx;
+    const struct pair *pair = late->pair;
+    const struct scene *scene = late->s->c->scene;
+    struct arena *a = late->s->c->peers[late->role]->arena;
+
+    for (int k = 0; k < late->s->batch; k++) {
+        const struct cell *cell = pair->cells[late->role][k];
+
+        scene_patch(scene, &late->s->sets[pair->which[k]], a, cell, pair->late[k], pair->n_late[k]);
+        for (int i = 0; i < pair->n_late[k]; i++) {
+            const struct patch *p = &pair->late[k][i];
+            size_t size = dtype_size(scene->tensors[p->tensor].dtype);
+
+            arena_flush_bytes(arena_at(a, cell, p->tensor) + p->a * size, p->count * size);
+            arena_flush_bytes(arena_at(a, cell, p->tensor) + p->b * size, p->count * size);
+        }
+    }
+}
 
 /*
  * One sample of each program. `turn` picks the order: every program stands equally often in every
@@ -184,43 +224,63 @@ static int call_all(struct stage *s, struct pair *pair, int turn, bool watched, 
                                                           { B, H, C }, { H, B, C }, { C, B, H } };
     const struct contest *c = s->c;
 
-    pair->disturbed = false;
     for (int i = 0; i < CONTEST_PEERS_MAX; i++) {
         enum confine_role role = orders[turn % 6][i];
+        struct late late = { s, pair, role };
+        struct last_touch touch = { bring_late, &late };
         struct call_time t;
 
+        pair->disturbed[role] = false;
         if (c->peers[role] == NULL)
             continue;
         make_cold(s, pair->cells[role], c->peers[role]->arena, s->batch);
         if (peer_call(c->peers[role], pair->cells[role], s->batch, buffers(c),
-                      watched && role == ROLE_CANDIDATE, &t, f) != 0)
+                      watched && role == ROLE_CANDIDATE, &touch, &t, f) != 0)
             return blame(c->peers[role], f);
-        pair->disturbed = pair->disturbed || t.disturbed;
+        pair->disturbed[role] = t.disturbed;
         pair->ns[role] = (t.ns + (uint64_t)s->batch / 2) / (uint64_t)s->batch;
     }
     return 0;
+}
+
+/*
+ * Outputs of one call against the baseline's. What is worth leaving out is more than a few rows, so
+ * random parts of a large output show it; now and then all of it is compared.
+ */
+static int compare_call(struct stage *s, const struct pair *pair, enum confine_role role, int k,
+                        struct fail *f)
+{
+    struct scene *scene = s->c->scene;
+    const struct input_set *set = &s->sets[pair->which[k]];
+    const struct arena *a = s->c->peers[role]->arena, *trusted = s->c->peers[ROLE_BASELINE]->arena;
+    const struct cell *cell = pair->cells[role][k], *other = pair->cells[ROLE_BASELINE][k];
+    size_t elements = 0;
+
+    for (int i = 0; i < scene->shape.n_outputs; i++)
+        elements += scene->elements[scene->shape.n_inputs + i];
+    if (elements > TWIN_ELEMENTS && rng_below(&s->rng, TWIN_SHARE) != 0) {
+        if (scene->module->settle == NULL)
+            return scene_check_parts(scene, set, a, cell, trusted, other, &s->rng, TWIN_ELEMENTS,
+                                     f);
+        if (rng_below(&s->rng, elements) >= TWIN_ELEMENTS)
+            return arena_check_guards(a, &scene->shape, cell, scene->names, f);
+    }
+    if (scene_check_inputs(scene, set, a, cell, &s->rng, f) != 0)
+        return -1;
+    return scene_check_twin(scene, set, a, cell, trusted, other, s->c->job->threads, f);
 }
 
 /* The outputs of a pair against each other. */
 static int compare_pair(struct stage *s, const struct pair *pair, struct fail *f)
 {
     const struct contest *c = s->c;
-    struct arena *trusted = c->peers[ROLE_BASELINE]->arena;
-    size_t elements = 0;
 
-    for (int i = 0; i < c->scene->shape.n_outputs; i++)
-        elements += c->scene->elements[c->scene->shape.n_inputs + i];
     for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
         if (c->peers[role] == NULL || role == ROLE_BASELINE)
             continue;
-        for (int k = 0; k < s->batch; k++) {
-            bool values = rng_below(&s->rng, elements + 1) < TWIN_ELEMENTS;
-
-            if (scene_check_twin(c->scene, &s->sets[pair->which[k]], c->peers[role]->arena,
-                                 pair->cells[role][k], trusted, pair->cells[ROLE_BASELINE][k],
-                                 values, c->job->threads, f) != 0)
+        for (int k = 0; k < s->batch; k++)
+            if (compare_call(s, pair, role, k, f) != 0)
                 return blame(c->peers[role], f);
-        }
     }
     return 0;
 }
@@ -247,7 +307,7 @@ static int watch_pair(struct stage *s, struct fail *f)
     struct pair pair;
 
     refresh(s, &pair);
-    if (call_all(s, &pair, 0, true, f) != 0)
+    if (call_all(s, &pair, 0, true, f) != 0 || compare_pair(s, &pair, f) != 0)
         return -1;
     return prove_pair(s, &pair, f);
 }
@@ -283,17 +343,37 @@ static bool is_enough(const struct contest *c, const struct contest_result *r, u
     return width(c, r) <= (spent_ns >= budget_ns ? LOOSE : TIGHT);
 }
 
-static int warm_up(struct stage *s, struct fail *f)
+/* A pair that is not timed, with one group of the candidate's events counted. */
+static int count_pair(struct stage *s, struct pair *pair, int turn, struct counts *out,
+                      struct fail *f)
+{
+    struct peer *candidate = s->c->peers[ROLE_CANDIDATE];
+    struct counters counters;
+    int rc;
+
+    counters_open(&counters, candidate->runner, turn % COUNTER_GROUPS);
+    candidate->counting = &counters;
+    rc = call_all(s, pair, turn, false, f);
+    candidate->counting = NULL;
+    if (rc == 0)
+        counters_read(&counters, s->batch, out);
+    counters_close(&counters);
+    return rc;
+}
+
+static int warm_up(struct stage *s, struct counts *out, struct fail *f)
 {
     struct pair pair;
 
     for (int i = 0; i < WARM_UP; i++) {
         refresh(s, &pair);
-        if (call_all(s, &pair, i, false, f) != 0 || compare_pair(s, &pair, f) != 0)
+        if (count_pair(s, &pair, i, out, f) != 0 || compare_pair(s, &pair, f) != 0)
             return -1;
     }
     return 0;
 }
+
+_Static_assert(WARM_UP >= COUNTER_GROUPS, "every group is counted once");
 
 static void keep_pair(const struct contest *c, const struct pair *pair, struct contest_result *r)
 {
@@ -304,6 +384,23 @@ static void keep_pair(const struct contest *c, const struct pair *pair, struct c
 }
 
 /*
+ * Was there something else? A program can keep its own threads waiting, so as to have a sample
+ * taken again that it does not like: the candidate is believed a few times more often than the
+ * baseline and the champion, beside which it runs. excuses[]: pairs that only the candidate, and
+ * that another one, called disturbed.
+ */
+static bool is_disturbed(const struct pair *pair, int excuses[2])
+{
+    if (pair->disturbed[ROLE_BASELINE] || pair->disturbed[ROLE_CHAMPION]) {
+        excuses[1]++;
+        return true;
+    }
+    if (!pair->disturbed[ROLE_CANDIDATE])
+        return false;
+    return ++excuses[0] <= EXCUSES + 2 * excuses[1];
+}
+
+/*
  * A pair during which something else had the processors is timed again, but not for ever: a program
  * that makes more threads than there are processors disturbs itself.
  */
@@ -311,10 +408,10 @@ static int time_pairs(struct stage *s, struct contest_result *r, struct fail *f)
 {
     const struct contest *c = s->c;
     uint64_t start = now_ns();
-    int watched = (int)rng_below(&s->rng, (uint64_t)c->job->pairs_min);
+    int watched = (int)rng_below(&s->rng, (uint64_t)c->job->pairs_min), excuses[2] = { 0 };
     struct pair pair;
 
-    if (warm_up(s, f) != 0)
+    if (warm_up(s, &r->counts, f) != 0)
         return -1;
     for (int turn = 0; r->n < c->job->pairs_max; turn++) {
         if (turn == watched && watch_pair(s, f) != 0)
@@ -322,7 +419,7 @@ static int time_pairs(struct stage *s, struct contest_result *r, struct fail *f)
         refresh(s, &pair);
         if (call_all(s, &pair, r->n, false, f) != 0 || compare_pair(s, &pair, f) != 0)
             return -1;
-        if (pair.disturbed && r->disturbed < c->job->pairs_max &&
+        if (is_disturbed(&pair, excuses) && r->disturbed < c->job->pairs_max &&
             (double)(now_ns() - start) < c->job->budget_s * 1e9) {
             r->disturbed++;
             continue;
@@ -404,6 +501,7 @@ int contest_run(const struct contest *c, struct contest_result *out, struct fail
     CLEANUP(stage_release) struct stage s = { .c = c, .shortest_ns = UINT64_MAX };
 
     *out = (struct contest_result){ 0 };
+    counts_clear(&out->counts);
     s.rng = rng_derive(c->job->seed, "contest", (uint64_t)c->index);
     for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
         out->ns[role] = calloc((size_t)c->job->pairs_max, sizeof(uint64_t));

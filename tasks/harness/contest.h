@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "counters.h"
 #include "fail.h"
 #include "job.h"
 #include "peer.h"
@@ -32,6 +33,7 @@ struct contest_result {
     struct ks_cost cost;
     double roofline; /* floor over candidate's time; 0: the device is not known */
     struct check_stats stats;
+    struct counts counts;         /* of the candidate, per call */
     uint64_t check_ns, timing_ns; /* wall time spent */
 };
 

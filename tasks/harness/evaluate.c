@@ -9,8 +9,10 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "build.h"
 #include "peer.h"
+#include "report.h"
 
 #define UNSTABLE                                                                                   \
     0.5 /* half of the objective's 95 % interval, in log, beyond which it says nothing */
@@ -19,8 +21,7 @@
 struct court {
     const struct job *job;
     const struct pack *pack;
-    const struct ks_task_module *module;
-    void *module_handle;
+    struct task_module module;
     struct scene *scenes; /* one per workload */
     struct peer peers[CONTEST_PEERS_MAX];
     bool present[CONTEST_PEERS_MAX];
@@ -33,27 +34,27 @@ static uint64_t now_ns(void)
 
 /* ---- the trusted module ---- */
 
-static int open_module(struct court *c, const struct buf *object, struct fail *f)
+static int open_module(const struct buf *object, struct task_module *m, struct fail *f)
 {
     typedef const struct ks_task_module *entry_fn(void);
     struct err err;
-    CLEANUP(closep) int fd = confine_memfd("module", object->data, object->len, &err);
     char path[64];
     entry_fn *entry;
 
-    if (fd < 0)
+    m->fd = confine_memfd("module", object->data, object->len, &err);
+    if (m->fd < 0)
         return fail_err(f, &err);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    c->module_handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (c->module_handle == NULL)
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
+    m->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (m->handle == NULL)
         return fail_set(f, FAIL_INFRASTRUCTURE, "the task's module cannot be loaded: %s",
                         dlerror());
-    entry = (entry_fn *)(uintptr_t)dlsym(c->module_handle, "ks_task_module");
-    if (entry == NULL || (c->module = entry()) == NULL)
+    entry = (entry_fn *)(uintptr_t)dlsym(m->handle, "ks_task_module");
+    if (entry == NULL || (m->table = entry()) == NULL)
         return fail_set(f, FAIL_INFRASTRUCTURE, "the task's module does not define ks_task_module");
-    if (c->module->abi != KS_ABI_VERSION)
+    if (m->table->abi != KS_ABI_VERSION)
         return fail_set(f, FAIL_INFRASTRUCTURE, "the task's module has ABI %u; %d is needed",
-                        c->module->abi, KS_ABI_VERSION);
+                        m->table->abi, KS_ABI_VERSION);
     return 0;
 }
 
@@ -65,20 +66,47 @@ static int pack_source(const struct pack *pack, const char *name, struct program
     return pack_read(pack, name, &out->source, &err) == 0 ? 0 : fail_err(f, &err);
 }
 
-static int load_module(struct court *c, struct fail *f)
+/* KS_REAL may be two words ("long double"), which no macro of a program may: so in the source. */
+static int set_real(struct program *source, const char *real, struct fail *f)
+{
+    char *text = str_printf("#define KS_REAL %s\n#line 1\n%s", real, source->source);
+
+    if (text == NULL)
+        return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for the task's module");
+    free(source->source);
+    source->source = text;
+    return 0;
+}
+
+int module_load(const struct job *job, const struct pack *pack, const char *real,
+                struct task_module *out, struct fail *f)
 {
     CLEANUP(program_release) struct program source = { 0 };
     CLEANUP(build_release) struct build b = { 0 };
-    const char *key = c->job->module_key ? c->job->module_key : "module";
+    const char *key = job->module_key ? job->module_key : "module";
 
-    if (pack_source(c->pack, c->pack->module, &source, f) != 0)
+    *out = (struct task_module){ .fd = -1 };
+    if (pack_source(pack, pack->module, &source, f) != 0 ||
+        (real != NULL && set_real(&source, real, f) != 0))
         return -1;
-    if (build_program(c->job, NULL, &source, key, &b, f) != 0) {
+    if (build_program(job, NULL, &source, key, &b, f) != 0) {
         fail_ctx(f, "the task's module");
         f->class = FAIL_INFRASTRUCTURE;
         return -1;
     }
-    return open_module(c, &b.object, f);
+    if (open_module(&b.object, out, f) == 0)
+        return 0;
+    module_release(out);
+    return -1;
+}
+
+void module_release(struct task_module *m)
+{
+    if (m->handle != NULL)
+        dlclose(m->handle);
+    if (m->fd >= 0)
+        close(m->fd);
+    *m = (struct task_module){ .fd = -1 };
 }
 
 /* ---- programs ---- */
@@ -130,15 +158,33 @@ static int start_baseline(struct court *c, struct fail *f)
                        c->job->baseline_key ? c->job->baseline_key : "baseline", f);
 }
 
+/* Equal objects run alike: one measurement serves both. Beside a champion it is a new question. */
+static int check_known(const struct court *c, const json_t *report, struct fail *f)
+{
+    const char *hex = json_string_value(json_object_get(report, "object_sha256"));
+
+    for (size_t i = 0; hex && !c->job->champion.source && i < c->job->n_known; i++)
+        if (strcmp(c->job->known[i], hex) == 0)
+            return fail_set(f, FAIL_KNOWN,
+                            "its object is that of a program that was measured already (%.12s)",
+                            hex);
+    return 0;
+}
+
 static int start_candidate(struct court *c, struct evaluation *e, struct fail *f)
 {
     CLEANUP(build_release) struct build b = { 0 };
     int rc = build_program(c->job, c->pack, &c->job->candidate, NULL, &b, f);
+    char compiler[64];
 
+    build_compiler(compiler, sizeof(compiler));
     e->build_ms = b.ms;
     e->object_bytes = rc == 0 ? b.object.len : 0;
+    e->report = report_make(&b, c->job->candidate.source, compiler);
     e->log = buf_take(&b.log);
-    return rc == 0 ? start_peer(c, ROLE_CANDIDATE, &b, f) : -1;
+    if (rc != 0 || check_known(c, e->report, f) != 0)
+        return -1;
+    return start_peer(c, ROLE_CANDIDATE, &b, f);
 }
 
 static int make_scenes(struct court *c, struct fail *f)
@@ -149,7 +195,7 @@ static int make_scenes(struct court *c, struct fail *f)
     if (c->scenes == NULL)
         return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for the workloads");
     for (int i = 0; i < c->pack->n_workloads; i++)
-        if (scene_init(c->pack, &c->pack->workloads[i], c->module, &c->scenes[i], &err) != 0)
+        if (scene_init(c->pack, &c->pack->workloads[i], c->module.table, &c->scenes[i], &err) != 0)
             return fail_err(f, &err);
     return 0;
 }
@@ -162,8 +208,7 @@ static void court_release(struct court *c)
     for (int i = 0; c->scenes && i < c->pack->n_workloads; i++)
         scene_release(&c->scenes[i]);
     free(c->scenes);
-    if (c->module_handle != NULL)
-        dlclose(c->module_handle);
+    module_release(&c->module);
 }
 
 /* ---- the whole ---- */
@@ -218,12 +263,12 @@ static int sum_up(const struct court *c, struct evaluation *e, struct fail *f)
 
 static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
 {
-    if (load_module(c, f) != 0 || make_scenes(c, f) != 0)
+    if (module_load(c->job, c->pack, NULL, &c->module, f) != 0 || make_scenes(c, f) != 0)
         return -1;
     if (start_candidate(c, e, f) != 0 || start_baseline(c, f) != 0)
         return -1;
     if (c->job->champion.source &&
-        start_known(c, ROLE_CHAMPION, &c->job->champion, "champion", f) != 0)
+        start_known(c, ROLE_CHAMPION, &c->job->champion, NULL, f) != 0)
         return -1;
     confine_hurry();
     confine_hurry_session();
@@ -234,7 +279,7 @@ static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
 
 void evaluate(const struct job *job, const struct pack *pack, struct evaluation *out)
 {
-    CLEANUP(court_release) struct court c = { .job = job, .pack = pack };
+    CLEANUP(court_release) struct court c = { .job = job, .pack = pack, .module = { .fd = -1 } };
     uint64_t start = now_ns();
 
     *out = (struct evaluation){ .fail = { .class = FAIL_OK } };
@@ -249,4 +294,5 @@ void evaluation_release(struct evaluation *e)
         contest_result_release(&e->results[i]);
     free(e->results);
     free(e->log);
+    json_decref(e->report);
 }

@@ -11,13 +11,14 @@
 #include "base/mem.h"
 #include "base/param.h"
 #include "base/str.h"
+#include "cache.h"
 #include "pack.h"
 
 struct job_json {
     uint64_t format, threads, slot;
     char *pack, *definition, *set, *march, *seed, *cache, *baseline_key, *module_key;
     int sandbox;
-    json_t *candidate, *champion, *limits, *timing, *device;
+    json_t *candidate, *champion, *limits, *timing, *device, *known_objects;
 };
 
 static const char *const sandboxes[] = { "bwrap", "none", NULL };
@@ -54,6 +55,7 @@ static const struct param job_rows[] = {
     FIELD(limits, PARAM_JSON, 0),
     FIELD(timing, PARAM_JSON, 0),
     FIELD(device, PARAM_JSON, 0),
+    FIELD(known_objects, PARAM_JSON, 0),
     { 0 },
 };
 
@@ -78,6 +80,11 @@ static const struct param limit_rows[] = {
       .offset = offsetof(struct job, output_bytes),
       .min = 1024,
       .max = 1 << 28 },
+    { .name = "cache_bytes",
+      .type = PARAM_U64,
+      .offset = offsetof(struct job, cache_bytes),
+      .min = 1 << 20,
+      .max = 1e15 },
     { 0 },
 };
 
@@ -268,6 +275,30 @@ static int parse_timing(const json_t *obj, struct job *job, struct err *err)
     return 0;
 }
 
+static int parse_known(const json_t *list, struct job *job, struct err *err)
+{
+    size_t n = json_array_size(list);
+
+    if (list == NULL)
+        return 0;
+    if (!json_is_array(list) || n > JOB_KNOWN_MAX)
+        return err_set(err, ERR_INVALID, "'known_objects' is not a list of at most %d digests",
+                       JOB_KNOWN_MAX);
+    job->known = calloc(n ? n : 1, sizeof(*job->known));
+    if (job->known == NULL)
+        return err_set(err, ERR_NOMEM, "no memory");
+    for (; job->n_known < n; job->n_known++) {
+        const char *s = json_string_value(json_array_get(list, job->n_known));
+
+        if (s == NULL || !str_is_hex(s, SHA256_HEX))
+            return err_set(err, ERR_INVALID,
+                           "entry %zu of 'known_objects' is not %d lower-case hexadecimal digits",
+                           job->n_known + 1, SHA256_HEX);
+        memcpy(job->known[job->n_known], s, SHA256_HEX + 1);
+    }
+    return 0;
+}
+
 static int parse_words(struct job_json *j, struct job *job, struct err *err)
 {
     uint8_t seed[8];
@@ -309,7 +340,7 @@ static int job_fill(struct job *job, struct job_json *j, const char *dir, struct
         return err_ctx(err, "'limits'");
     if (j->device && param_parse(device_rows, j->device, job, err) != 0)
         return err_ctx(err, "'device'");
-    if (parse_timing(j->timing, job, err) != 0)
+    if (parse_timing(j->timing, job, err) != 0 || parse_known(j->known_objects, job, err) != 0)
         return -1;
     if (parse_program(dir, j->candidate, &job->candidate, err) != 0)
         return err_ctx(err, "'candidate'");
@@ -331,6 +362,7 @@ int job_new(struct job **out, struct err *err)
     job->run_s = 30;
     job->memory_bytes = 4ull << 30;
     job->output_bytes = 1 << 20;
+    job->cache_bytes = CACHE_BYTES_MAX;
     job->pairs_min = 5;
     job->pairs_max = 25;
     job->budget_s = 0.6;
@@ -372,5 +404,6 @@ void job_free(struct job *j)
     free(j->cache);
     free(j->baseline_key);
     free(j->module_key);
+    free(j->known);
     free(j);
 }

@@ -10,11 +10,13 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "sha256.h"
 
 #define JOB_JSON_MAX (1u << 20)
 #define JOB_DEFINES_MAX 256
 #define JOB_SLOTS 1000
 #define JOB_THREADS_MAX 256
+#define JOB_KNOWN_MAX 4096
 
 enum sandbox { SANDBOX_BWRAP, SANDBOX_NONE };
 
@@ -37,6 +39,9 @@ struct job {
     enum sandbox sandbox;
     uint64_t seed;
     uint64_t build_s, run_s, memory_bytes, output_bytes;
+    uint64_t cache_bytes;          /* that the build cache may take */
+    char (*known)[SHA256_HEX + 1]; /* owned; digests of objects that need no measuring */
+    size_t n_known;
     int pairs_min, pairs_max;
     double budget_s;             /* per workload */
     double read_gbs, fma_gflops; /* of the device; 0: not given, no roofline */

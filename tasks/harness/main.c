@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "audit.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -130,6 +131,23 @@ static int verb_check(int argc, char **argv)
     return 0;
 }
 
+static int verb_check_task(int argc, char **argv)
+{
+    CLEANUP(job_release) struct job *job = NULL;
+    CLEANUP(freep) char *path = NULL;
+    json_auto_t *record = NULL;
+    struct err err;
+
+    if (argc != 1)
+        return usage_error("check-task takes one folder");
+    if (take_stdout(&err) != 0 || leash_start(&err) != 0)
+        return complain(&err);
+    if (job_load(argv[0], &job, &err) != 0 || audit(job, &record, &err) != 0)
+        return complain(&err);
+    path = str_printf("%s/result.json", argv[0]);
+    return print_json(record, path, &err) == 0 ? 0 : complain(&err);
+}
+
 static int verb_runner(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -157,6 +175,7 @@ static const struct verb {
     { "run", "JOBDIR", "evaluate JOBDIR/job.json; one record on standard output", verb_run },
     { "probe", "[--name N] [--march M]", "measure this machine; one device record", verb_probe },
     { "check", "PACK DEFINITION [SET]", "try a task pack's own baseline and template", verb_check },
+    { "check-task", "JOBDIR", "check the task of JOBDIR/job.json; one record", verb_check_task },
     { "--help", "", "this text", verb_help },
     { "--version", "", "the version", verb_version },
     { "runner", "", NULL, verb_runner },
@@ -169,7 +188,7 @@ static int verb_help(int argc, char **argv)
     puts("ksearch-eval builds, checks and times kernels, and measures devices.\n");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
         if (verbs[i].help != NULL)
-            printf("  ksearch-eval %-9s %-24s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
+            printf("  ksearch-eval %-10s %-24s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
     puts("\nExit status: 0 when a record was written, whatever it says; 2 bad request, 3 not "
          "found,\n"
          "5 over a limit, 6 input or output failed, 8 cancelled, 9 check failed, 10 no sandbox.");

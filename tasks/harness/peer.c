@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "channel.h"
+#include "stats.h"
 #include "topology.h"
 
 #define START_NS (10 * NS_PER_SEC)
@@ -21,6 +22,12 @@
 #define WAIT_FIRST_NS 3000
 #define WAIT_ALL_NS 40000 /* per thread of the pool */
 #define WAIT_SHARE 0.03
+#define REST_WAIT_NS 100000000 /* for a thread that waits for a processor, to be stopped on */
+#define REST_SLACK_NS 50000    /* of processor time, to come to a stop */
+#define REST_NS_MAX 2000000    /* so much while stopped is no accident, */
+#define REST_TIMES_MAX 3       /* nor is a little so many times */
+#define READY_RATIO 4          /* of the trusted program's time to get ready, */
+#define READY_SLACK_NS 100000  /* and on top of it */
 
 _Static_assert(JOB_THREADS_MAX <= WIRE_THREADS_MAX, "a processor per thread");
 
@@ -56,6 +63,17 @@ static void peer_go_on(struct peer *p)
     if (p->runner > 0 && p->stopped)
         kill(p->runner, SIGCONT);
     p->stopped = false;
+    p->idle_cpu_ns = 0;
+}
+
+/* Waits until the stop has reached every thread, and notes how long they have run by then. */
+static void note_rest(struct peer *p)
+{
+    uint64_t until = now_ns() + REST_WAIT_NS;
+
+    while (!procstat_is_stopped(p->runner) && now_ns() < until)
+        usleep(50);
+    p->idle_cpu_ns = procstat_cpu_ns(p->runner);
 }
 
 /* The last process of a killed sandbox has gone when nobody holds the channel's other end. */
@@ -115,6 +133,8 @@ static int died(struct peer *p, struct fail *f)
         sig = WTERMSIG(status);
     else if (WIFEXITED(status) && WEXITSTATUS(status) > 128)
         sig = WEXITSTATUS(status) - 128;
+    if (sig == SIGSYS)
+        return fail_set(f, FAIL_SANDBOX_VIOLATION, "the program made a forbidden system call");
     if (sig == SIGXCPU || sig == SIGKILL)
         return fail_set(f, sig == SIGXCPU ? FAIL_TIMEOUT : FAIL_CRASHED,
                         sig == SIGXCPU ? "the program used up its processor time"
@@ -138,6 +158,15 @@ static int crashed(struct peer *p, const struct wire_reply *r, struct fail *f)
     const char *name = sigabbrev_np(r->value);
 
     peer_kill(p);
+    if (r->value == SIGSYS) {
+        const char *call = confine_call_name(r->fault);
+
+        return call ? fail_set(f, FAIL_SANDBOX_VIOLATION,
+                               "the program made the forbidden system call %s", call)
+                    : fail_set(f, FAIL_SANDBOX_VIOLATION,
+                               "the program made the forbidden system call number %lld",
+                               (long long)r->fault);
+    }
     if (r->starved)
         return fail_set(f, FAIL_MEMORY_LIMIT,
                         "the program died of SIG%s with its address space of %llu bytes used up",
@@ -153,6 +182,23 @@ static int forged(struct peer *p, const char *what, struct fail *f)
     peer_kill(p);
     return fail_set(f, FAIL_RESULT_FORGED, "the program wrote to the judge's channel itself: %s",
                     what);
+}
+
+/* A stopped program does not run; a timer or a file can be made to wake it. */
+static int check_rest(struct peer *p, struct fail *f)
+{
+    uint64_t now = p->idle_cpu_ns != 0 ? procstat_cpu_ns(p->runner) : 0, ran;
+
+    if (now <= p->idle_cpu_ns)
+        return 0;
+    ran = now - p->idle_cpu_ns;
+    p->restless += ran > REST_SLACK_NS;
+    if (ran <= REST_NS_MAX && p->restless < REST_TIMES_MAX)
+        return 0;
+    peer_kill(p);
+    return fail_set(f, FAIL_SANDBOX_VIOLATION,
+                    "the program's process ran for %llu us after it had been stopped",
+                    (unsigned long long)(ran / 1000));
 }
 
 /* What is left of the time that the job gives to all calls of a program. */
@@ -175,6 +221,8 @@ static int expect(struct peer *p, enum wire_kind kind, uint64_t nonce, bool spin
         return died(p, f);
     if (e->sender != p->runner)
         return forged(p, "a message came from another process", f);
+    if (e->descriptors)
+        return forged(p, "a message with descriptors attached", f);
     if (e->len == sizeof(e->m.reply) && e->m.kind == WIRE_CRASH)
         return crashed(p, &e->m.reply, f);
     if (e->len != sizeof(e->m.reply) || e->m.kind != (uint32_t)kind)
@@ -182,6 +230,28 @@ static int expect(struct peer *p, enum wire_kind kind, uint64_t nonce, bool spin
     if (e->m.reply.nonce != nonce)
         return forged(p, "a reply without the call's number", f);
     return 0;
+}
+
+/* Threads that have ended take a moment to be gone: looks again before it accuses. */
+static int check_idle(struct peer *p, struct fail *f)
+{
+    int threads = 0;
+
+    for (int turn = 0; turn < 20; turn++) {
+        threads = procstat_threads(p->runner);
+        if (threads <= p->threads && !procstat_has_children(p->runner)) {
+            note_rest(p);
+            return 0;
+        }
+        usleep(1000); /* stopped: what is on its way out goes on, what works does not */
+    }
+    peer_kill(p);
+    if (threads > p->threads)
+        return fail_set(f, FAIL_PROCESS_LIMIT,
+                        "%d threads of its own were still there after ks_kernel had returned",
+                        threads - p->threads);
+    return fail_set(f, FAIL_PROCESS_LIMIT,
+                    "processes were still there after ks_kernel had returned");
 }
 
 /* ---- start ---- */
@@ -239,9 +309,13 @@ static int greet(struct peer *p, struct fail *f)
         peer_kill(p);
         return fail_set(f, FAIL_LOAD_FAILED, "the program did not end loading in time");
     }
-    if (rc < 0) {
-        died(p, f);
-        f->class = FAIL_LOAD_FAILED;
+    if (rc < 0 || (e.len == sizeof(e.m.reply) && e.m.kind == WIRE_CRASH)) {
+        if (rc < 0)
+            died(p, f);
+        else
+            crashed(p, &e.m.reply, f);
+        if (f->class != FAIL_SANDBOX_VIOLATION)
+            f->class = FAIL_LOAD_FAILED;
         return -1;
     }
     if (e.len != sizeof(e.m.hello) || e.m.kind != WIRE_HELLO)
@@ -256,7 +330,8 @@ static int greet(struct peer *p, struct fail *f)
     }
     p->runner = e.sender;
     waits_open(&p->waits, p->runner);
-    return 0;
+    peer_stop(p); /* a thread that loading left behind would run beside the others' calls */
+    return check_idle(p, f);
 }
 
 /*
@@ -338,47 +413,58 @@ int peer_shape(struct peer *p, const struct ks_tensor *tensors, int n_inputs, in
         str_copy(m.axes[i].name, WIRE_NAME_MAX, axes[i].name);
         m.axes[i].value = axes[i].value;
     }
+    if (check_rest(p, f) != 0)
+        return -1;
     peer_go_on(p);
     return channel_send(p->fd, &m, sizeof(m)) == 0 ? 0 : died(p, f);
 }
 
 /* ---- a call ---- */
 
-/* Threads that have ended take a moment to be gone: looks again before it accuses. */
-static int check_idle(struct peer *p, struct fail *f)
+/* The reply's time after `start`, by the kernel's stamp where that is plausible. */
+static uint64_t elapsed(uint64_t start_wall, uint64_t start, const struct envelope *e)
 {
-    int threads = 0;
+    uint64_t outer = now_ns() - start;
 
-    for (int turn = 0; turn < 20; turn++) {
-        threads = procstat_threads(p->runner);
-        if (threads <= p->threads && !procstat_has_children(p->runner))
-            return 0;
-        usleep(1000); /* stopped: what is on its way out goes on, what works does not */
-    }
-    peer_kill(p);
-    if (threads > p->threads)
-        return fail_set(f, FAIL_PROCESS_LIMIT,
-                        "%d threads of its own were still there after ks_kernel had returned",
-                        threads - p->threads);
-    return fail_set(f, FAIL_PROCESS_LIMIT,
-                    "processes were still there after ks_kernel had returned");
+    if (e->stamp_ns > start_wall && e->stamp_ns - start_wall <= outer)
+        return e->stamp_ns - start_wall;
+    return outer; /* no stamp, or the wall clock was set meanwhile */
 }
 
+/* Waiting for a processor is not its doing; sleeping is, since others may work meanwhile. */
+static void note_ready(struct peer *p, uint64_t ns, uint64_t waited_ns)
+{
+    if (p->waits.n > 0)
+        p->ready_ns[p->n_ready++ % PEER_READY_MAX] = ns > waited_ns ? ns - waited_ns : 0;
+}
+
+/* Wakes the runner until it says that it is ready, and notes how long that took. */
 static int arm(struct peer *p, int n, uint64_t *arm_word, struct fail *f)
 {
     struct wire_call m = { .kind = WIRE_CALL, .n_calls = (uint32_t)n, .arm = rng_u64(&p->rng) | 1 };
     struct envelope e;
+    uint64_t start, start_wall, waited;
     int rc;
 
+    if (check_rest(p, f) != 0)
+        return -1;
+    waited = waits_read_first(&p->waits);
+    peer_go_on(p);
     rc = channel_receive(p->fd, 0, false, &e);
     if (rc > 0)
         return forged(p, "a message between calls", f);
     if (rc < 0)
         return died(p, f);
+    start = now_ns();
+    start_wall = wall_ns();
     if (channel_send(p->fd, &m, sizeof(m)) != 0)
         return died(p, f);
     *arm_word = m.arm;
-    return expect(p, WIRE_ARMED, m.arm, false, "getting ready", &e, f);
+    rc = expect(p, WIRE_ARMED, m.arm, false, "getting ready", &e, f);
+    p->spent_ns += now_ns() - start;
+    if (rc == 0)
+        note_ready(p, elapsed(start_wall, start, &e), waits_read_first(&p->waits) - waited);
+    return rc;
 }
 
 /* The judge's own waking costs the pool's threads some tens of microseconds, the first thread none.
@@ -390,16 +476,6 @@ static bool was_disturbed(const struct waited *before, const struct waited *afte
 
     return after->first - before->first > WAIT_FIRST_NS + share ||
            after->all - before->all > WAIT_ALL_NS * (uint64_t)n_threads + share;
-}
-
-/* The reply's time after `start`, by the kernel's stamp where that is plausible. */
-static uint64_t elapsed(uint64_t start_wall, uint64_t start, const struct envelope *e)
-{
-    uint64_t outer = now_ns() - start;
-
-    if (e->stamp_ns > start_wall && e->stamp_ns - start_wall <= outer)
-        return e->stamp_ns - start_wall;
-    return outer; /* no stamp, or the wall clock was set meanwhile */
 }
 
 static int judge_reply(struct peer *p, const struct wire_reply *r, struct fail *f)
@@ -414,20 +490,23 @@ static int judge_reply(struct peer *p, const struct wire_reply *r, struct fail *
 }
 
 int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buffers, bool watched,
-              struct call_time *out, struct fail *f)
+              const struct last_touch *touch, struct call_time *out, struct fail *f)
 {
     struct wire_control *control = (struct wire_control *)(void *)p->arena->base;
     uint64_t nonce = rng_u64(&p->rng), arm_word = 0, start, start_wall;
     struct waited before, after;
     struct envelope e;
 
-    peer_go_on(p);
     if (arm(p, n, &arm_word, f) != 0)
         return -1;
+    if (touch != NULL)
+        touch->fn(touch->ctx);
     for (int k = 0; k < n; k++)
         for (int i = 0; i < n_buffers; i++)
             control->offsets[k][i] = cells[k]->offset[i];
     control->nonce = nonce;
+    if (p->counting)
+        counters_start(p->counting);
     before = waits_read(&p->waits);
     start = now_ns();
     start_wall = wall_ns();
@@ -436,6 +515,8 @@ int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buff
         return -1;
     out->ns = elapsed(start_wall, start, &e);
     peer_stop(p);
+    if (p->counting)
+        counters_stop(p->counting);
     out->inner_ns = e.m.reply.inner_ns;
     after = waits_read(&p->waits);
     out->disturbed = was_disturbed(&before, &after, p->threads, out->ns);
@@ -449,12 +530,43 @@ int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buff
     return check_idle(p, f);
 }
 
+/* The lower quartile: on a crowded machine some calls take long for no fault of the program's. */
+static uint64_t quartile_ready(struct peer *p)
+{
+    double v[PEER_READY_MAX], lower;
+    size_t n = (size_t)MIN(p->n_ready, PEER_READY_MAX);
+
+    for (size_t i = 0; i < n; i++)
+        v[i] = (double)p->ready_ns[i];
+    p->n_ready = 0;
+    if (n == 0)
+        return 0;
+    stats_median(v, n); /* puts them in order */
+    lower = v[n / 4];
+    return (uint64_t)lower;
+}
+
+static int check_ready(struct peer *p, struct peer *trusted, struct fail *f)
+{
+    int n = MIN(p->n_ready, trusted->n_ready);
+    uint64_t own = quartile_ready(p), other = quartile_ready(trusted);
+
+    if (n < CLAIM_CALLS_MIN || own <= READY_RATIO * other + READY_SLACK_NS)
+        return 0;
+    return fail_set(f, FAIL_CLOCK_TAMPERED,
+                    "the program's process works before the clock starts: it took %llu us to get "
+                    "ready for a call, the baseline's %llu us",
+                    (unsigned long long)own / 1000, (unsigned long long)other / 1000);
+}
+
 int peer_check_claims(struct peer *p, struct peer *trusted, struct fail *f)
 {
     int calls = p->calls, plausible = p->plausible;
     bool crowded = trusted->plausible * 10 < trusted->calls * 3;
 
     p->calls = p->plausible = trusted->calls = trusted->plausible = 0;
+    if (check_rest(p, f) != 0 || check_ready(p, trusted, f) != 0)
+        return -1;
     if (calls < CLAIM_CALLS_MIN || plausible * 10 >= calls || crowded)
         return 0;
     return fail_set(

@@ -14,10 +14,13 @@
 #include "arena.h"
 #include "base/buf.h"
 #include "confine.h"
+#include "counters.h"
 #include "fail.h"
 #include "job.h"
 #include "pack.h"
 #include "procstat.h"
+
+#define PEER_READY_MAX 128
 
 struct peer {
     const char *who; /* "candidate", "baseline", "champion" */
@@ -34,6 +37,18 @@ struct peer {
     struct rng rng; /* nonces */
     bool stopped;
     struct waits waits;
+    const struct counters *counting; /* counts during calls; NULL: nothing does */
+    uint64_t idle_cpu_ns; /* processor time used when it had come to a stop; 0: not known */
+    int restless;         /* stops during which it went on running */
+    uint64_t
+        ready_ns[PEER_READY_MAX]; /* from its waking to "ready", of the calls since the last look */
+    int n_ready;
+};
+
+/* What to do to the memory of an armed runner, just before the clock starts. */
+struct last_touch {
+    void (*fn)(void *ctx);
+    void *ctx;
 };
 
 /* One finished call. */
@@ -45,8 +60,8 @@ struct call_time {
 
 /*
  * Starts a runner for the program's object with an arena of `arena_bytes`. Fails with
- * FAIL_LOAD_FAILED, FAIL_TIMEOUT, FAIL_CRASHED or FAIL_INFRASTRUCTURE (code ERR_REFUSED: no
- * sandbox).
+ * FAIL_LOAD_FAILED, FAIL_TIMEOUT, FAIL_CRASHED, FAIL_SANDBOX_VIOLATION or FAIL_INFRASTRUCTURE (code
+ * ERR_REFUSED: no sandbox).
  */
 int peer_start(const struct job *job, enum confine_role role, const struct buf *object,
                size_t arena_bytes, struct peer *out, struct fail *f);
@@ -60,16 +75,21 @@ int peer_shape(struct peer *p, const struct ks_tensor *tensors, int n_inputs, in
 /*
  * Runs n calls (0 to WIRE_BATCH_MAX; 0 is an empty round trip), one after another, on these cells.
  * `watched`: waits without sleeping and stops the runner within a microsecond or two of its reply.
+ * `touch` (or NULL) brings the last of the inputs, so that what the runner computes before "go" is
+ * worth nothing.
  * Fails with FAIL_TIMEOUT, FAIL_CRASHED, FAIL_REFUSED_CALL, FAIL_MEMORY_LIMIT, FAIL_PROCESS_LIMIT,
- * FAIL_RESULT_FORGED, FAIL_INFRASTRUCTURE. The runner is stopped when this returns 0.
+ * FAIL_RESULT_FORGED, FAIL_SANDBOX_VIOLATION, FAIL_INFRASTRUCTURE. The runner is stopped when this
+ * returns 0.
  */
 int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buffers, bool watched,
-              struct call_time *out, struct fail *f);
+              const struct last_touch *touch, struct call_time *out, struct fail *f);
 
 /*
  * FAIL_CLOCK_TAMPERED when the calls since the last look nearly all claim much less time than they
  * took, while those of a trusted program, measured side by side, do not (on a crowded machine both
- * may: the runner was not scheduled between "go" and its start). Starts both counts anew.
+ * may: the runner was not scheduled between "go" and its start), or when it takes much longer than
+ * the trusted one from its waking to saying that it is ready: it works before the clock starts.
+ * FAIL_SANDBOX_VIOLATION when it ran on after it was stopped. Starts all counts anew.
  */
 int peer_check_claims(struct peer *p, struct peer *trusted, struct fail *f);
 

@@ -5,8 +5,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 int procstat_threads(pid_t pid)
@@ -28,6 +30,54 @@ int procstat_threads(pid_t pid)
     }
     fclose(stat);
     return threads;
+}
+
+uint64_t procstat_cpu_ns(pid_t pid)
+{
+    struct timespec t;
+    clockid_t clock;
+
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
+        return 0;
+    return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
+/* The letter of a thread's state; 0 when the kernel does not say. */
+static char thread_state(pid_t pid, const char *tid)
+{
+    char path[96], text[512];
+    const char *at;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", (int)pid, tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    at = strrchr(text, ')');
+    return at && at[1] == ' ' ? at[2] : 0;
+}
+
+bool procstat_is_stopped(pid_t pid)
+{
+    struct dirent *entry;
+    bool stopped = true;
+    char path[64];
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    dir = opendir(path);
+    while (stopped && dir != NULL && (entry = readdir(dir)) != NULL) {
+        char state = entry->d_name[0] == '.' ? 0 : thread_state(pid, entry->d_name);
+
+        stopped = state == 0 || strchr("TtZX", state) != NULL;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return stopped;
 }
 
 bool procstat_has_children(pid_t pid)
@@ -73,24 +123,31 @@ void waits_open(struct waits *w, pid_t pid)
         closedir(dir);
 }
 
+static uint64_t read_wait(int fd)
+{
+    char text[96];
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    const char *at;
+
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    at = strchr(text, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+uint64_t waits_read_first(const struct waits *w)
+{
+    return w->n > 0 ? read_wait(w->fds[0]) : 0;
+}
+
 struct waited waits_read(const struct waits *w)
 {
-    struct waited sum = { 0 };
+    struct waited sum = { .first = waits_read_first(w) };
 
-    for (int i = 0; i < w->n; i++) {
-        char text[96];
-        ssize_t n = pread(w->fds[i], text, sizeof(text) - 1, 0);
-        const char *at;
-        uint64_t ns;
-
-        if (n <= 0)
-            continue;
-        text[n] = '\0';
-        at = strchr(text, ' ');
-        ns = at ? strtoull(at, NULL, 10) : 0;
-        sum.all += ns;
-        sum.first += i == 0 ? ns : 0;
-    }
+    sum.all = sum.first;
+    for (int i = 1; i < w->n; i++)
+        sum.all += read_wait(w->fds[i]);
     return sum;
 }
 

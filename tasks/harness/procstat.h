@@ -14,6 +14,10 @@
 
 /* How many threads; -1 when the kernel does not say. */
 int procstat_threads(pid_t pid);
+/* Nanoseconds that all its threads have run so far; 0 when the kernel does not say. */
+uint64_t procstat_cpu_ns(pid_t pid);
+/* True when every thread has been stopped by a signal, or when the kernel does not say. */
+bool procstat_is_stopped(pid_t pid);
 /* True when the main thread has children. */
 bool procstat_has_children(pid_t pid);
 
@@ -30,6 +34,8 @@ struct waited {
 
 void waits_open(struct waits *w, pid_t pid);
 struct waited waits_read(const struct waits *w);
+/* Of the main thread alone. */
+uint64_t waits_read_first(const struct waits *w);
 void waits_close(struct waits *w);
 
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "build.h"
 #include "evaluate.h"
 
@@ -23,6 +24,20 @@ static json_t *text_json(const char *s)
     return json_string(copy);
 }
 
+/* A log that filled its buffer ends with its last whole line, and says so. */
+static json_t *log_json(const struct job *job, char *log)
+{
+    char *end = log && strlen(log) >= job->output_bytes ? strrchr(log, '\n') : NULL;
+    CLEANUP(freep) char *told = NULL;
+
+    if (end == NULL)
+        return text_json(log);
+    *end = '\0';
+    told = str_printf("%s\n(the compiler said more than %llu bytes; the rest was left out)\n", log,
+                      (unsigned long long)job->output_bytes);
+    return text_json(told);
+}
+
 /* A number, or null for what is not known. */
 static json_t *number(bool known, double v)
 {
@@ -38,6 +53,23 @@ static json_t *samples(const struct contest_result *r, enum confine_role role)
     return list;
 }
 
+/* What was counted, per call; NULL when nothing was. */
+static json_t *counters_json(const struct counts *c)
+{
+    double cycles = c->value[COUNTER_CYCLES], instructions = c->value[COUNTER_INSTRUCTIONS];
+    json_t *o = json_object();
+
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        if (c->value[i] >= 0 && isfinite(c->value[i]))
+            json_object_set_new(o, counter_name((enum counter)i), json_real(c->value[i]));
+    if (cycles > 0 && instructions > 0)
+        json_object_set_new(o, "ipc", json_real(instructions / cycles));
+    if (json_object_size(o) > 0)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
 /* The workload that failed is the last one begun. */
 static json_t *workload_json(const struct pack *pack, const struct evaluation *e, int i,
                              bool champion)
@@ -46,7 +78,7 @@ static json_t *workload_json(const struct pack *pack, const struct evaluation *e
     bool measured = r->batch > 0;
     bool failed =
         e->fail.class != FAIL_OK && e->fail.class != FAIL_UNSTABLE && i == e->n_results - 1;
-    json_t *o = json_object();
+    json_t *o = json_object(), *counters = measured ? counters_json(&r->counts) : NULL;
 
     json_object_set_new(o, "name", json_string(pack->workloads[i].name));
     json_object_set_new(o, "status", json_string(failed ? fail_name(e->fail.class) : "ok"));
@@ -63,6 +95,8 @@ static json_t *workload_json(const struct pack *pack, const struct evaluation *e
     json_object_set_new(o, "bytes", number(measured, r->cost.bytes));
     json_object_set_new(o, "max_abs", number(measured, r->stats.max_abs));
     json_object_set_new(o, "tensor_rel", number(measured, r->stats.tensor_rel));
+    if (counters != NULL)
+        json_object_set_new(o, "counters", counters);
     return o;
 }
 
@@ -118,14 +152,17 @@ json_t *record_make(const struct job *job, const struct pack *pack, const struct
         json_array_append_new(workloads, workload_json(pack, e, i, champion));
     json_object_set_new(o, "workloads", workloads);
     json_object_set_new(build, "ms", json_real(e->build_ms));
-    json_object_set_new(build, "log", text_json(e->log));
+    json_object_set_new(build, "log", log_json(job, e->log));
     json_object_set_new(build, "bytes", json_integer((json_int_t)e->object_bytes));
+    json_object_update_missing(build, e->report);
     json_object_set_new(o, "build", build);
     json_object_set_new(env, "cc", json_string(compiler));
     json_object_set_new(env, "march", json_string(job->march));
     json_object_set_new(env, "sandbox",
                         json_string(job->sandbox == SANDBOX_BWRAP ? "bwrap" : "none"));
     json_object_set_new(env, "threads", json_integer(job->threads));
+    if (*counters_unavailable())
+        json_object_set_new(env, "counters_unavailable", json_string(counters_unavailable()));
     json_object_set_new(o, "env", env);
     add_times(o, e);
     return o;

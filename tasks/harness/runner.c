@@ -75,7 +75,9 @@ static void on_crash(int sig, siginfo_t *info, void *context)
     struct wire_reply m = { .kind = WIRE_CRASH,
                             .value = sig,
                             .call = run.call,
-                            .fault = inside ? (int64_t)(at - base) : -1,
+                            .fault = sig == SIGSYS ? info->si_syscall
+                                     : inside      ? (int64_t)(at - base)
+                                                   : -1,
                             .starved = is_starved() };
 
     (void)context;
@@ -127,7 +129,6 @@ static int load(const struct wire_init *init, struct err *err)
 {
     void *handle;
 
-    catch_crashes();
     handle = dlopen(init->program, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL)
         return err_set(err, ERR_INVALID, "%s", dlerror());
@@ -152,6 +153,7 @@ static int start(struct err *err)
     run.cpu = init.cpus[0];
     CPU_ZERO(&run.all_cpus);
     sched_getaffinity(0, sizeof(run.all_cpus), &run.all_cpus);
+    catch_crashes(); /* the filter fixes what SIGSYS does */
     if (map_arena(&init, err) != 0 || limit(&init, err) != 0)
         return -1;
     if (pool_new(run.threads, init.cpus, &run.pool, err) != 0)

@@ -52,10 +52,10 @@ void scene_stage(const struct scene *s, const struct input_set *set, struct aren
                  const struct cell *c);
 /*
  * Gives the set new contents cheaply: in each floating-point input that may vary, two random ranges
- * change places (but for NaN, which marks memory that nobody may read). Returns the number of
- * patches.
+ * change places (but for NaN, which marks memory that nobody may read), a sixteenth of the tensor
+ * each and at most `most` elements. Returns the number of patches.
  */
-int scene_vary(const struct scene *s, struct input_set *set, struct rng *rng,
+int scene_vary(const struct scene *s, struct input_set *set, struct rng *rng, size_t most,
                struct patch *patches);
 /* Brings the patches of a varied set into a cell that was staged before. */
 void scene_patch(const struct scene *s, const struct input_set *set, struct arena *a,
@@ -69,10 +69,22 @@ int scene_check(struct scene *s, const struct input_set *set, const struct arena
  * Guards, and outputs against those of a trusted kernel for the same inputs (`set`), which are
  * themselves only within tolerance: so within twice of it. Where the task has more than one right
  * answer, two kernels may differ and both be right: the reference then decides, on up to `threads`
- * threads. `values` false: guards only.
+ * threads.
  */
 int scene_check_twin(struct scene *s, const struct input_set *set, const struct arena *a,
                      const struct cell *c, const struct arena *trusted,
-                     const struct cell *trusted_cell, bool values, int threads, struct fail *f);
+                     const struct cell *trusted_cell, int threads, struct fail *f);
+/*
+ * A cheap look at tensors that are large: guards, and random ranges of inputs and outputs, whole
+ * rows of the last axis, `elements` of each tensor in all. Not for a task whose answers are settled
+ * afterwards.
+ */
+int scene_check_parts(struct scene *s, const struct input_set *set, const struct arena *a,
+                      const struct cell *c, const struct arena *trusted,
+                      const struct cell *trusted_cell, struct rng *rng, size_t elements,
+                      struct fail *f);
+/* A few random ranges of every input, whether they are as they were: FAIL_INPUT_MODIFIED. */
+int scene_check_inputs(const struct scene *s, const struct input_set *set, const struct arena *a,
+                       const struct cell *c, struct rng *rng, struct fail *f);
 
 #endif

@@ -87,7 +87,7 @@ struct wire_reply {
     int32_t value; /* DONE: what ks_kernel returned; CRASH: the signal */
     uint64_t nonce;
     uint64_t inner_ns; /* the runner's own claim; only ever compared, never used */
-    int64_t fault;     /* CRASH: address within the arena, or -1 */
+    int64_t fault;     /* CRASH: address within the arena, or -1; of SIGSYS: the call's number */
     uint32_t starved;  /* CRASH, DONE: 1 when the address space is used up */
     uint32_t call;     /* which call of the batch */
 };

@@ -58,7 +58,7 @@ static void bad_input_gets_a_sentence(void **state)
         { "task.show", "{}", "INVALID", "'task' is missing" },
         { "task.show", "{\"task\":7}", "INVALID", "'task' is 7" },
         { "task.show", "{\"task\":\"../etc\"}", "INVALID", "a name has" },
-        { "task.show", "{\"task\":\"no_such\"}", "NOT_FOUND", "task 'no_such' is not known" },
+        { "task.show", "{\"task\":\"no_such\"}", "NOT_FOUND", "there is no task 'no_such'" },
         { "device.show", "{\"device\":\"h9000\"}", "NOT_FOUND", "device 'h9000' is not known" },
         { "device.probe", "{\"march\":\"a;b\"}", "INVALID", "'march' is \"a;b\"" },
         { "query", "{\"text\":\"x\",\"limit\":0}", "INVALID", "'limit' is 0; allowed is" },

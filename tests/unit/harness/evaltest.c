@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,15 +47,19 @@ static void write_text(const char *dir, const char *name, const char *text)
     assert_int_equal(file_write(path, text, strlen(text), 0600, &err), 0);
 }
 
-/* add.h, then the fixture. */
-static void write_source(const char *dir, const char *name, const char *fixture)
+/* add.h, then `with` if there is one, then the fixture. */
+static void write_source(const char *dir, const char *name, const char *with, const char *fixture)
 {
     CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
-    CLEANUP(freep)
-    char *path = str_printf("%s/tests/fixtures/candidates/%s.c", KS_SOURCE_DIR, fixture);
+    CLEANUP(freep) char *path = str_printf(EVALTEST_FIXTURES "/%s.c", fixture);
     struct err err;
 
-    assert_int_equal(file_read(KS_SOURCE_DIR "/tests/fixtures/candidates/add.h", &text, &err), 0);
+    assert_int_equal(file_read(EVALTEST_FIXTURES "/add.h", &text, &err), 0);
+    if (with != NULL) {
+        CLEANUP(freep) char *between = str_printf(EVALTEST_FIXTURES "/%s", with);
+
+        assert_int_equal(file_read(between, &text, &err), 0);
+    }
     assert_int_equal(file_read(path, &text, &err), 0);
     write_text(dir, name, buf_str(&text));
 }
@@ -69,9 +74,9 @@ const char *evaltest_job(struct evaltest *t, const char *name, const struct eval
 
     snprintf(dir, sizeof(dir), "%s/%s", t->dir, name);
     assert_int_equal(file_mkdirs(dir, &err), 0);
-    write_source(dir, "candidate.c", job->candidate);
+    write_source(dir, "candidate.c", job->with, job->candidate);
     if (job->champion != NULL)
-        write_source(dir, "champion.c", job->champion);
+        write_source(dir, "champion.c", NULL, job->champion);
     champion = str_printf(
         "%s",
         job->champion ? ", \"champion\": { \"source\": \"champion.c\", \"defines\": {} }" : "");
@@ -92,7 +97,8 @@ const char *evaltest_job(struct evaltest *t, const char *name, const struct eval
 
 /* ---- running ---- */
 
-static pid_t start(const char *const *argv, int in, int out, int errors)
+/* uid 0: as we are. */
+static pid_t start(const char *const *argv, unsigned uid, int in, int out, int errors)
 {
     pid_t pid = fork();
 
@@ -101,6 +107,9 @@ static pid_t start(const char *const *argv, int in, int out, int errors)
         dup2(in, 0);
         dup2(out, 1);
         dup2(errors, 2);
+        if (uid != 0 && (setgroups(0, NULL) != 0 || setresgid(uid, uid, uid) != 0 ||
+                         setresuid(uid, uid, uid) != 0))
+            _exit(127);
         execvp(argv[0], (char *const *)(uintptr_t)argv);
         _exit(127);
     }
@@ -136,16 +145,40 @@ static int scratch_file(void)
     return fd;
 }
 
-void evaltest_exec(const char *const *argv, struct evaltest_result *r)
+static void run(const char *const *argv, unsigned uid, struct evaltest_result *r)
 {
     CLEANUP(closep) int out = scratch_file();
     CLEANUP(closep) int errors = scratch_file();
     CLEANUP(closep) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-    r->status = wait_for(start(argv, null, out, errors));
+    r->status = wait_for(start(argv, uid, null, out, errors));
     r->out = read_back(out);
     r->err = read_back(errors);
     r->record = json_loads(r->out, 0, NULL);
+}
+
+void evaltest_exec(const char *const *argv, struct evaltest_result *r)
+{
+    run(argv, 0, r);
+}
+
+static void give_away(const char *dir, unsigned uid)
+{
+    static const char *const names[] = { "", "/candidate.c", "/job.json" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        CLEANUP(freep) char *path = str_printf("%s%s", dir, names[i]);
+
+        assert_int_equal(chown(path, uid, uid), 0);
+    }
+}
+
+void evaltest_run_as(const char *dir, unsigned uid, struct evaltest_result *r)
+{
+    const char *const argv[] = { KS_BIN_DIR "/ksearch-eval", "run", dir, NULL };
+
+    give_away(dir, uid);
+    run(argv, uid, r);
 }
 
 void evaltest_run(const char *dir, struct evaltest_result *r)
@@ -163,7 +196,7 @@ pid_t evaltest_start(const char *dir, int *leash)
     pid_t pid;
 
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-    pid = start(argv, fds[0], null, null);
+    pid = start(argv, 0, fds[0], null, null);
     close(fds[0]);
     *leash = fds[1];
     return pid;

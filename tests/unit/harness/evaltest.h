@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #define EVALTEST_PACK KS_SOURCE_DIR "/tasks/vector_add"
+#define EVALTEST_FIXTURES KS_SOURCE_DIR "/tests/fixtures/hostile"
 
 struct evaltest {
     char dir[64]; /* temporary; removed at the end */
@@ -21,6 +22,7 @@ struct evaltest {
 /* What a job says beyond the usual; NULL or 0 for the usual. */
 struct evaltest_job {
     const char *candidate; /* fixture without ".c" */
+    const char *with;      /* a header that goes before it, after add.h; or NULL */
     const char *champion;  /* fixture or NULL */
     const char *defines;   /* JSON object text */
     const char *definition, *set, *sandbox;
@@ -44,6 +46,8 @@ const char *evaltest_job(struct evaltest *t, const char *name, const struct eval
 void evaltest_exec(const char *const *argv, struct evaltest_result *r);
 /* ksearch-eval run `dir`. */
 void evaltest_run(const char *dir, struct evaltest_result *r);
+/* The same as another user, to whom the folder is given; we are root. */
+void evaltest_run_as(const char *dir, unsigned uid, struct evaltest_result *r);
 /* The same, without waiting: *leash is the writing end of its standard input. */
 pid_t evaltest_start(const char *dir, int *leash);
 void evaltest_release(struct evaltest_result *r);

@@ -143,10 +143,45 @@ static bool write_step(struct lab *lab, struct journal *j, struct search **s)
     return false;
 }
 
+/* An assignment without what the dead parameter says. */
+static void without_dead(const struct lab *lab, const struct space *space, const uint16_t *a,
+                         uint16_t *out)
+{
+    memcpy(out, a, space_n(space) * sizeof(*a));
+    if (lab->dead > 0)
+        out[lab->dead - 1] = 0;
+}
+
+static double worth_of(const struct lab *lab, const struct space *space, const uint16_t *a)
+{
+    uint16_t live[SPACE_PARAMS_MAX];
+
+    without_dead(lab, space, a, live);
+    return lab->worth(lab, space, live);
+}
+
+/* The digest of what an assignment compiles to, and "known" when the search measured it before. */
+static void set_object(struct lab *lab, const struct search *s, const uint16_t *a, char object[65],
+                       struct eval_result *r)
+{
+    uint16_t live[SPACE_PARAMS_MAX];
+
+    without_dead(lab, s->space, a, live);
+    snprintf(object, 65, "%064llx", (unsigned long long)space_hash(s->space, live));
+    r->object = object;
+    if (search_trial_of_object(s, object) != NULL) {
+        r->status = EVAL_KNOWN;
+        r->message = "known";
+        r->timing_ms = 0;
+    } else {
+        lab->timed++;
+    }
+}
+
 static struct eval_result measure(struct lab *lab, const struct search *s, const uint16_t *a,
                                   const uint16_t *champion)
 {
-    double worth = lab->worth(lab, s->space, a);
+    double worth = worth_of(lab, s->space, a);
     struct eval_result r = { .status = isnan(worth) ? EVAL_BUILD_FAILED : EVAL_OK,
                              .message = isnan(worth) ? "it does not build: /usr/x.c" : "",
                              .definition = s->spec.task,
@@ -162,7 +197,7 @@ static struct eval_result measure(struct lab *lab, const struct search *s, const
     }
     if (champion != NULL) {
         r.has_champion = true;
-        r.vs_champion.ratio = exp(worth - lab->worth(lab, s->space, champion));
+        r.vs_champion.ratio = exp(worth - worth_of(lab, s->space, champion));
         r.vs_champion.ci_low = r.vs_champion.ratio * 0.99;
         r.vs_champion.ci_high = r.vs_champion.ratio * 1.01;
     }
@@ -175,8 +210,11 @@ static bool record(struct lab *lab, struct search **s)
     struct eval_result r = measure(lab, *s, t->a, NULL), duel;
     struct outcome o = { .result = &r, .wall_ns = NS_PER_SEC, .seed = t->n };
     struct journal j;
+    char object[65];
     struct err err;
 
+    if (lab->dead > 0)
+        set_object(lab, *s, t->a, object, &r);
     if (lab->shaky && t->tries == 0) {
         r.status = EVAL_UNSTABLE;
         r.message = "the times scatter";

@@ -20,7 +20,11 @@ struct lab {
     double shift;              /* for `worth`: how far another shape's best lies */
     bool shaky;                /* the first measurement of every trial is unstable */
     bool infrastructure_fails; /* every evaluation is lost */
-    size_t commits;            /* durable writes so far */
+    /* 1 + the parameter that neither worth nor compiled object depends on; 0: no objects are told.
+     */
+    size_t dead;
+    size_t timed;      /* evaluations that were measured rather than known, duels not counted */
+    size_t commits;    /* durable writes so far */
     size_t crash_at;   /* after this many writes the search is dropped and loaded again; 0: never */
     bool crash_before; /* the write itself is lost: the batch is dropped instead of committed */
 };

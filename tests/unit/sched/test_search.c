@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "lab.h"
@@ -234,6 +235,64 @@ static void search_measures_again_what_was_unstable(void **state)
     lab_close(&lab);
 }
 
+static int check_evidence(void *ctx, uint64_t seq, enum fact_kind kind, const struct id *id,
+                          const json_t *fact)
+{
+    size_t *pairs = ctx;
+
+    (void)seq;
+    (void)id;
+    if (kind != FACT_EVIDENCE || strcmp(jsonx_str(fact, "kind", ""), "pair") != 0)
+        return 0;
+    assert_string_not_equal(jsonx_str(fact, "with", ""), jsonx_str(fact, "without", ""));
+    (*pairs)++;
+    return 0;
+}
+
+/*
+ * One tunable changes nothing in the object: what compiles to an object that was measured takes its
+ * value, costs no time of the device, and is no second fact.
+ */
+static void search_shares_the_measurement_of_an_equal_object(void **state)
+{
+    struct lab lab;
+    struct lab_run run = { "s1", "lab_a", "n=4", true, 7, 60 };
+    size_t shared = 0, pairs = 0;
+    struct kb_stats stats;
+    struct search *s;
+    struct err err;
+
+    lab_at(&lab, *state);
+    lab.dead = 1 + 5; /* GROUP */
+    s = lab_search(&lab, &run);
+    assert_int_equal(s->n_trials, 60);
+    for (uint64_t n = 1; n <= 60; n++) {
+        const struct trial *t = search_trial(s, n), *same = search_trial(s, t->same_as);
+
+        if (t->same_as == 0)
+            continue;
+        shared++;
+        assert_true(t->ok && !t->improved && isnan(t->crps));
+        assert_true(same->n < n && same->ok && same->same_as == 0);
+        assert_int_equal(t->objective_q, same->objective_q);
+        assert_string_equal(t->evaluation.hex, same->evaluation.hex);
+        assert_int_equal(t->device_ns, 0);
+    }
+    assert_true(shared > 0);
+    assert_int_equal(lab.timed, 60 - shared);
+    assert_ok(kb_get_stats(lab.kb, &stats, &err), err);
+    assert_int_equal(stats.facts[FACT_EVALUATION], 60 - shared);
+    assert_ok(kb_each_fact(lab.kb, 0, check_evidence, &pairs, &err), err);
+    assert_true(pairs > 0);
+    search_free(s);
+    assert_ok(search_load(lab.kb, "s1", true, &s, &err), err); /* and it is all in the events */
+    for (uint64_t n = 1; n <= 60; n++)
+        shared -= search_trial(s, n)->same_as != 0;
+    assert_int_equal(shared, 0);
+    search_free(s);
+    lab_close(&lab);
+}
+
 static void search_that_loses_its_evaluator_fails_with_the_reason(void **state)
 {
     struct lab lab;
@@ -266,6 +325,7 @@ int main(void)
         T(cold_curve_is_the_same_on_an_empty_and_on_a_full_base),
         T(search_leaves_claims_with_evidence_behind),
         T(search_measures_again_what_was_unstable),
+        T(search_shares_the_measurement_of_an_equal_object),
         T(search_that_loses_its_evaluator_fails_with_the_reason),
 #undef T
     };

@@ -5,6 +5,7 @@
  * the flags of an evaluation; KS_GQA_RANDOM sets how many random assignments of the template are
  * tried (8).
  */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
 #include <pthread.h>
@@ -21,7 +22,7 @@
 
 #define PACK KS_SOURCE_DIR "/tasks/gqa_paged_decode"
 
-enum { QO_HEADS = 32, DIM = 128, N_INPUTS = 6, N_OUTPUTS = 2, GUARD = 64, LENS_MAX = 64 };
+enum { QO_HEADS = 32, DIM = 128, N_INPUTS = 6, N_OUTPUTS = 2, GUARD = 64, LENS_MAX = 256 };
 enum { Q, K, V, INDPTR, INDICES, SCALE };
 
 extern char **environ;
@@ -30,7 +31,7 @@ extern char **environ;
 
 struct fixture {
     struct ks_axis axes[8];
-    struct ks_param params[4];
+    struct ks_param params[5];
     double lens[LENS_MAX], pages, q_scale;
     struct ks_problem problem;
     struct ks_tensor in[N_INPUTS], out[N_OUTPUTS];
@@ -79,7 +80,8 @@ static void fixture_release(struct fixture *f)
     }
 }
 
-static void fixture_init(struct fixture *f, int kv_heads, const int *lens, int batch, int num_pages)
+static void fixture_init_dim(struct fixture *f, int kv_heads, int dim, const int *lens, int batch,
+                             int num_pages)
 {
     int64_t keys = 0;
 
@@ -93,20 +95,20 @@ static void fixture_init(struct fixture *f, int kv_heads, const int *lens, int b
     f->axes[0] = (struct ks_axis){ "batch_size", batch };
     f->axes[1] = (struct ks_axis){ "num_qo_heads", QO_HEADS };
     f->axes[2] = (struct ks_axis){ "num_kv_heads", kv_heads };
-    f->axes[3] = (struct ks_axis){ "head_dim", DIM };
+    f->axes[3] = (struct ks_axis){ "head_dim", dim };
     f->axes[4] = (struct ks_axis){ "num_pages", num_pages };
     f->axes[5] = (struct ks_axis){ "page_size", 1 };
     f->axes[6] = (struct ks_axis){ "len_indptr", batch + 1 };
     f->axes[7] = (struct ks_axis){ "num_kv_indices", keys };
     f->params[0] = (struct ks_param){ "kv_lens", NULL, f->lens, (size_t)batch };
     f->problem = (struct ks_problem){ "gqa", 8, 1, f->axes, f->params };
-    f->in[Q] = (struct ks_tensor){ "q", KS_BF16, 3, { batch, QO_HEADS, DIM }, NULL };
-    f->in[K] = (struct ks_tensor){ "k_cache", KS_BF16, 4, { num_pages, 1, kv_heads, DIM }, NULL };
-    f->in[V] = (struct ks_tensor){ "v_cache", KS_BF16, 4, { num_pages, 1, kv_heads, DIM }, NULL };
+    f->in[Q] = (struct ks_tensor){ "q", KS_BF16, 3, { batch, QO_HEADS, dim }, NULL };
+    f->in[K] = (struct ks_tensor){ "k_cache", KS_BF16, 4, { num_pages, 1, kv_heads, dim }, NULL };
+    f->in[V] = (struct ks_tensor){ "v_cache", KS_BF16, 4, { num_pages, 1, kv_heads, dim }, NULL };
     f->in[INDPTR] = (struct ks_tensor){ "kv_indptr", KS_I32, 1, { batch + 1 }, NULL };
     f->in[INDICES] = (struct ks_tensor){ "kv_indices", KS_I32, 1, { keys }, NULL };
     f->in[SCALE] = (struct ks_tensor){ "sm_scale", KS_F32, 0, { 0 }, NULL };
-    f->out[0] = (struct ks_tensor){ "output", KS_BF16, 3, { batch, QO_HEADS, DIM }, NULL };
+    f->out[0] = (struct ks_tensor){ "output", KS_BF16, 3, { batch, QO_HEADS, dim }, NULL };
     f->out[1] = (struct ks_tensor){ "lse", KS_F32, 2, { batch, QO_HEADS }, NULL };
     for (int i = 0; i < N_INPUTS; i++)
         f->in[i].data = guarded(tensor_count(&f->in[i]) * (i < INDPTR ? 2 : 4));
@@ -115,6 +117,11 @@ static void fixture_init(struct fixture *f, int kv_heads, const int *lens, int b
         f->expected[i] = calloc(tensor_count(&f->out[i]), sizeof(double));
         assert_non_null(f->expected[i]);
     }
+}
+
+static void fixture_init(struct fixture *f, int kv_heads, const int *lens, int batch, int num_pages)
+{
+    fixture_init_dim(f, kv_heads, DIM, lens, batch, num_pages);
 }
 
 static void fixture_text(struct fixture *f, const char *name, const char *text)
@@ -347,6 +354,31 @@ static void page_patterns_are_what_they_say(void **state)
         assert_int_equal(fixture_indices(&f)[i], fixture_indices(&f)[6 + i]);
         assert_int_not_equal(fixture_indices(&f)[2 + i], fixture_indices(&f)[8 + i]);
     }
+    f.params[1].text = "aliased";
+    fixture_generate(&f, 1);
+    for (int i = 0; i < 4; i++) { /* sequences of 4, 0, 2 and 4 keys */
+        assert_int_equal(fixture_indices(&f)[i], fixture_indices(&f)[6 + i]);
+        assert_int_equal(fixture_indices(&f)[i % 2], fixture_indices(&f)[4 + i % 2]);
+        assert_true(i == 0 || fixture_indices(&f)[i] != fixture_indices(&f)[i - 1]);
+    }
+    fixture_release(&f);
+}
+
+static void equal_keys_give_the_mean_of_the_values(void **state)
+{
+    static const int lens[] = { 50 };
+    struct fixture f;
+    double one = 1, sum = 0;
+
+    (void)state;
+    fixture_init(&f, 1, lens, 1, 60);
+    fixture_number(&f, "k_equal", &one);
+    fixture_generate(&f, 2);
+    fixture_reference(&f, 1);
+    for (int j = 0; j < 50; j++)
+        sum +=
+            (double)ks_bf16_to_f32(((const uint16_t *)f.in[V].data)[fixture_indices(&f)[j] * DIM]);
+    assert_true(fabs(f.expected[0][0] - sum / 50) < 1e-12);
     fixture_release(&f);
 }
 
@@ -653,10 +685,14 @@ static void kernel_check_all(const struct kernel *k, struct fixture f[PROBLEMS],
 
 /* ---- The template ---- */
 
+static const int kv_heads_of[] = { 4, 8, 1, 2 }; /* of each definition of task.json */
+
+enum { VARIANTS = ARRAY_LEN(kv_heads_of) };
+
 struct template_test {
     json_t *task, *space;
     const char *dir;
-    struct fixture kv4[PROBLEMS], kv8[PROBLEMS];
+    struct fixture problems[VARIANTS][PROBLEMS];
 };
 
 static void template_test_init(struct template_test *t, const char *dir)
@@ -664,31 +700,31 @@ static void template_test_init(struct template_test *t, const char *dir)
     t->task = load(PACK "/task.json");
     t->space = load(PACK "/template.space.json");
     t->dir = dir;
-    problems_init(t->kv4, 4);
-    problems_init(t->kv8, 8);
+    assert_int_equal(json_array_size(json_object_get(t->task, "definitions")), VARIANTS);
+    for (int v = 0; v < VARIANTS; v++)
+        problems_init(t->problems[v], kv_heads_of[v]);
 }
 
 static void template_test_release(struct template_test *t)
 {
-    for (int i = 0; i < PROBLEMS; i++) {
-        fixture_release(&t->kv4[i]);
-        fixture_release(&t->kv8[i]);
-    }
+    for (int v = 0; v < VARIANTS; v++)
+        for (int i = 0; i < PROBLEMS; i++)
+            fixture_release(&t->problems[v][i]);
     json_decref(t->task);
     json_decref(t->space);
 }
 
 /* Builds the template (or, without an assignment, the baseline) and compares it on all problems. */
-static void build_and_check(struct template_test *t, const json_t *assignment, int kv_heads)
+static void build_and_check(struct template_test *t, const json_t *assignment, size_t variant)
 {
     CLEANUP(freep) char *what = assignment ? jsonx_canonical(assignment) : strdup("baseline");
     char *defines[48] = { NULL };
     size_t n = assignment ? assignment_defines(t->space, assignment, defines) : 0;
     struct kernel k;
 
-    kernel_build(&k, t->dir, assignment ? PACK "/template.c" : PACK "/baseline.c", kv_heads,
-                 defines);
-    kernel_check_all(&k, kv_heads == 4 ? t->kv4 : t->kv8, t->task, what);
+    kernel_build(&k, t->dir, assignment ? PACK "/template.c" : PACK "/baseline.c",
+                 kv_heads_of[variant], defines);
+    kernel_check_all(&k, t->problems[variant], t->task, what);
     dlclose(k.handle);
     for (size_t i = 0; i < n; i++)
         free(defines[i]);
@@ -702,9 +738,9 @@ static void baseline_and_default_template_are_correct(void **state)
     template_test_init(&t, *state);
     a = assignment_default(t.space);
     assert_true(assignment_valid(t.space, a));
-    for (int kv_heads = 4; kv_heads <= 8; kv_heads += 4) {
-        build_and_check(&t, NULL, kv_heads);
-        build_and_check(&t, a, kv_heads);
+    for (size_t v = 0; v < VARIANTS; v++) {
+        build_and_check(&t, NULL, v);
+        build_and_check(&t, a, v);
     }
     template_test_release(&t);
 }
@@ -731,7 +767,7 @@ static void template_is_correct_at_every_value_of_every_parameter(void **state)
                 json_decref(a);
                 a = assignment_random(t.space, &r, name, k);
             }
-            build_and_check(&t, a, built++ % 2 ? 8 : 4);
+            build_and_check(&t, a, built++ % VARIANTS);
         }
     }
     assert_true(built >= 8);
@@ -751,61 +787,88 @@ static void template_is_correct_at_random_assignments(void **state)
     for (uint64_t i = 0; i < n; i++) {
         json_auto_t *a = assignment_random(t.space, &r, NULL, 0);
 
-        build_and_check(&t, a, i % 2 ? 8 : 4);
+        build_and_check(&t, a, i % VARIANTS);
     }
     template_test_release(&t);
 }
 
 /* ---- Workloads ---- */
 
+/* One KV head of 8 elements in place of what the definition has: the axes and parameters of a line
+ * do not depend on that, and the largest pools are generated in no time. */
 static void workload_check(const char *line, size_t len)
 {
     struct err err;
-    json_t *w = NULL;
-    const json_t *axes, *lens;
+    json_auto_t *w = NULL;
+    const json_t *axes, *params, *lens;
     struct fixture f;
     int n[LENS_MAX], batch;
-    double shared;
+    double shared, q_scale, sm_scale;
 
     assert_ok(jsonx_parse(line, len, "workload", &w, &err), err);
     axes = json_object_get(w, "axes");
-    lens = json_object_get(json_object_get(w, "params"), "kv_lens");
+    params = json_object_get(w, "params");
+    lens = json_object_get(params, "kv_lens");
     batch = (int)json_array_size(lens);
     assert_in_range(batch, 1, LENS_MAX);
     for (int b = 0; b < batch; b++)
         n[b] = (int)json_integer_value(json_array_get(lens, (size_t)b));
-    fixture_init(&f, 4, n, batch, (int)jsonx_int(axes, "num_pages", 0));
+    fixture_init_dim(&f, 1, 8, n, batch, (int)jsonx_int(axes, "num_pages", 0));
+    assert_int_equal(json_object_size(axes), 4);
     assert_true(jsonx_int(axes, "batch_size", -1) == batch);
     assert_true(jsonx_int(axes, "len_indptr", -1) == batch + 1);
     assert_true(jsonx_int(axes, "num_kv_indices", -1) == f.axes[7].value);
-    fixture_text(&f, "page_pattern", jsonx_str(json_object_get(w, "params"), "page_pattern", ""));
-    shared = jsonx_num(json_object_get(w, "params"), "shared_pages", 1);
+    fixture_text(&f, "page_pattern", jsonx_str(params, "page_pattern", ""));
+    shared = jsonx_num(params, "shared_pages", 1);
     fixture_number(&f, "shared_pages", &shared);
+    q_scale = jsonx_num(params, "q_scale", 1);
+    fixture_number(&f, "q_scale", &q_scale);
+    sm_scale = jsonx_num(params, "sm_scale", 1 / sqrt(DIM));
+    assert_true(fabs(sm_scale * sqrt(DIM) - 1) < 1e-6);
+    fixture_number(&f, "sm_scale", &sm_scale);
     fixture_generate(&f, 9);
+    for (int64_t i = 0; i < f.axes[7].value; i++)
+        assert_in_range(fixture_indices(&f)[i], 0, f.axes[4].value - 1);
     fixture_release(&f);
-    json_decref(w);
+}
+
+static int workload_file_check(const char *name)
+{
+    CLEANUP(freep) char *path = str_printf(PACK "/workloads/%s", name);
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
+    struct err err;
+    int lines = 0;
+
+    assert_ok(file_read(path, &text, &err), err);
+    for (const char *at = buf_str(&text); *at; lines++) {
+        size_t len = strcspn(at, "\n");
+
+        workload_check(at, len);
+        at += len + (at[len] == '\n');
+    }
+    assert_true(lines >= 2);
+    return lines;
 }
 
 static void every_workload_can_be_generated(void **state)
 {
-    static const char *const sets[] = { PACK "/workloads/smoke.jsonl",
-                                        PACK "/workloads/cpu.jsonl" };
+    DIR *dir = opendir(PACK "/workloads");
+    const struct dirent *e;
+    int full = 0, files = 0, lines;
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
-        CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
-        struct err err;
-        int lines = 0;
-
-        assert_ok(file_read(sets[i], &text, &err), err);
-        for (const char *at = buf_str(&text); *at; lines++) {
-            size_t len = strcspn(at, "\n");
-
-            workload_check(at, len);
-            at += len + (at[len] == '\n');
-        }
-        assert_true(lines >= 2);
+    assert_non_null(dir);
+    while ((e = readdir(dir))) {
+        if (e->d_name[0] == '.')
+            continue;
+        lines = workload_file_check(e->d_name);
+        files++;
+        if (strstr(e->d_name, ".full."))
+            full += lines;
     }
+    closedir(dir);
+    assert_int_equal(full, 48 + 48);
+    assert_int_equal(files, 2 + 2 + 4); /* smoke and cpu, full, edge */
 }
 
 int main(void)
@@ -815,6 +878,7 @@ int main(void)
         cmocka_unit_test(inputs_are_a_function_of_the_seed),
         cmocka_unit_test(values_are_standard_normal_and_unused_pages_are_nan),
         cmocka_unit_test(page_patterns_are_what_they_say),
+        cmocka_unit_test(equal_keys_give_the_mean_of_the_values),
         cmocka_unit_test(wrong_workloads_are_refused_with_a_sentence),
         cmocka_unit_test(reference_knows_empty_sequences_and_single_keys),
         cmocka_unit_test(reference_does_not_depend_on_the_threads),
