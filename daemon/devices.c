@@ -353,3 +353,12 @@ void device_ensure(struct daemon *d, const char *name, device_done_fn *done, voi
     e->arg = arg;
     work_submit(d->work, &e->work);
 }
+
+double device_gflops(const json_t *device, const char *dtype)
+{
+    double fma = jsonx_num(device, "fma_gflops", 0), dot = jsonx_num(device, "bf16_gflops", 0);
+    bool narrow = strcmp(dtype, "bf16") == 0 || strncmp(dtype, "f8", 2) == 0 ||
+                  strncmp(dtype, "fp8", 3) == 0 || strcmp(dtype, "f16") == 0;
+
+    return narrow && dot > fma ? dot : fma;
+}

@@ -33,4 +33,11 @@ void device_probe(struct daemon *d, const char *name, const char *march, device_
 /* The record of a device. ERR_NOT_FOUND names the nearest ones. Thread: worker, blocks. */
 int device_get(struct daemon *d, const char *name, json_t **out, struct err *err);
 
+/*
+ * The arithmetic peak that kernels of this dtype ("f32", "bf16", ...) may reach on the device: its
+ * bf16 dot products for 16-bit and 8-bit floats where it has them, else multiply-adds in float. 0:
+ * not known. Thread: any.
+ */
+double device_gflops(const json_t *device, const char *dtype);
+
 #endif

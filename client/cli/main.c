@@ -17,16 +17,37 @@
 enum { CONNECT_TIMEOUT_MS = 10000 };
 
 const struct command *const cli_commands[] = {
-    &cmd_status,         &cmd_task_list,       &cmd_task_show,
-    &cmd_task_import,    &cmd_task_check,      &cmd_device_list,
-    &cmd_device_show,    &cmd_device_probe,    &cmd_search_start,
-    &cmd_search_list,    &cmd_search_show,     &cmd_search_watch,
-    &cmd_search_pause,   &cmd_search_resume,   &cmd_search_cancel,
-    &cmd_search_explain, &cmd_search_tree,     &cmd_search_compare,
-    &cmd_program_list,   &cmd_program_show,    &cmd_program_export,
-    &cmd_query,          &cmd_insight_list,    &cmd_insight_show,
-    &cmd_insight_add,    &cmd_insight_retract, &cmd_kb_import,      &cmd_kb_stats,
-    &cmd_kb_verify,      &cmd_eval_run,        NULL,
+    &cmd_status,
+    &cmd_task_list,
+    &cmd_task_show,
+    &cmd_task_import,
+    &cmd_task_check,
+    &cmd_device_list,
+    &cmd_device_show,
+    &cmd_device_probe,
+    &cmd_search_start,
+    &cmd_search_list,
+    &cmd_search_show,
+    &cmd_search_watch,
+    &cmd_search_pause,
+    &cmd_search_resume,
+    &cmd_search_cancel,
+    &cmd_search_explain,
+    &cmd_search_tree,
+    &cmd_search_compare,
+    &cmd_program_list,
+    &cmd_program_show,
+    &cmd_program_export,
+    &cmd_query,
+    &cmd_insight_list,
+    &cmd_insight_show,
+    &cmd_insight_add,
+    &cmd_insight_retract,
+    &cmd_kb_import,
+    &cmd_kb_stats,
+    &cmd_kb_verify,
+    &cmd_eval_run,
+    NULL,
 };
 
 /* ---- What commands call ---- */
@@ -60,7 +81,8 @@ int cli_call_file(struct cli *cli, const char *method, const json_t *params, con
 {
     struct ks_error e;
     struct stat st;
-    CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
+    CLEANUP(closep)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
 
     if (fd < 0)
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "cannot open '%s': %s", path,

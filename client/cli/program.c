@@ -58,7 +58,10 @@ static void show_print(const json_t *program)
         show_table(program, "measured", columns, "");
     }
     putchar('\n');
-    show_block(jsonx_str(program, "source", ""));
+    if (json_object_get(program, "source") != NULL)
+        show_block(jsonx_str(program, "source", ""));
+    else
+        puts("A recorded tuning space: there is no source, an assignment is all there is.");
 }
 
 const struct command cmd_program_show = {
@@ -98,14 +101,17 @@ static int export_write(const json_t *program, const char *dir, json_t *files, s
     const char *name =
         strcmp(jsonx_str(program, "language", "c"), "cuda") == 0 ? "candidate.cu" : "candidate.c";
 
-    if (!json_is_string(source))
-        return err_set(err, ERR_UPSTREAM, "the daemon gave the program without its source");
+    if (source != NULL && !json_is_string(source))
+        return err_set(err, ERR_UPSTREAM, "the daemon gave a source that is no text");
     json_object_del(rest, "source");
     record = json_dumps(rest, JSON_INDENT(2));
     if (record == NULL)
         return err_set(err, ERR_NOMEM, "no memory for the program's record");
-    if (file_mkdirs(dir, err) != 0 || export_file(dir, name, json_string_value(source),
-                                                  json_string_length(source), files, err) != 0)
+    if (file_mkdirs(dir, err) != 0)
+        return -1;
+    /* A recorded space has none. */
+    if (source != NULL && export_file(dir, name, json_string_value(source), json_string_length(source),
+                                      files, err) != 0)
         return -1;
     return export_file(dir, "program.json", record, strlen(record), files, err);
 }

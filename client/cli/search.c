@@ -152,6 +152,7 @@ static void show_evaluations(const json_t *search)
                                              { "SPEED", "objective", SHOW_FACTOR },
                                              { "BEST", "best", SHOW_FACTOR },
                                              { "ARM", "arm", SHOW_TEXT },
+                                             { "SAME AS", "same_as", SHOW_TEXT },
                                              { "ASSIGNMENT", "assignment", SHOW_TEXT },
                                              { 0 } };
 
@@ -311,6 +312,7 @@ static void explain_print(const json_t *result)
                                              { "ARM", "arm", SHOW_TEXT },
                                              { "WHY", "why", SHOW_TEXT },
                                              { "MESSAGE", "message", SHOW_TEXT },
+                                             { "SAME AS", "same_as", SHOW_TEXT },
                                              { "ASSIGNMENT", "assignment", SHOW_TEXT },
                                              { 0 } };
     const json_t *choices = json_object_get(result, "choices");

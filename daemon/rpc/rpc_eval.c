@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "conf.h"
 #include "daemon.h"
+#include "devices.h"
 #include "eval/feedback.h"
 #include "eval/launcher.h"
 #include "eval/pack.h"
@@ -20,7 +21,7 @@
 #include "search/space.h"
 #include "tasks.h"
 
-enum { FAMILY_ROOM = 97 }; /* a name and its NUL */
+enum { FAMILY_ROOM = 97, DTYPE_ROOM = 16 }; /* a name and its NUL */
 
 struct run_params {
     char *task, *device, *set, *source;
@@ -49,8 +50,9 @@ struct eval_call {
     struct rpc_call *call;
     const char *device; /* the call's own */
     rpc_eval_start_fn *start;
-    double read_gbs, fma_gflops; /* of the device */
-    char family[FAMILY_ROOM];    /* of what runs; "" before */
+    double read_gbs, fma_gflops; /* of the device, for the task's dtype */
+    char dtype[DTYPE_ROOM];
+    char family[FAMILY_ROOM]; /* of what runs; "" before */
     bool running;
 };
 
@@ -90,8 +92,8 @@ static void run_done(void *ctx, const struct eval_result *r, const json_t *recor
         call_fail(ec, &err);
         return;
     }
-    rpc_reply(ec->call, ec->start == run_start ? with_feedback(ec, record)
-                                               : json_incref((json_t *)record));
+    rpc_reply(ec->call,
+              ec->start == run_start ? with_feedback(ec, record) : json_incref((json_t *)record));
     call_end(ec);
 }
 
@@ -242,18 +244,20 @@ static void run_with_device(void *arg, const json_t *device, const struct err *e
         return;
     }
     ec->read_gbs = jsonx_num(device, "read_gbs", 0);
-    ec->fma_gflops = jsonx_num(device, "fma_gflops", 0);
+    ec->fma_gflops = device_gflops(device, ec->dtype);
     list_append(&d->evals, &ec->node);
     cpu = strcmp(jsonx_str(device, "kind", ""), "cpu") == 0;
     turns_ask(d->turns, cpu ? "cpu" : ec->device, &ec->turn);
 }
 
-void rpc_eval_measure(struct rpc_call *call, const char *device, rpc_eval_start_fn *start)
+void rpc_eval_measure(struct rpc_call *call, const char *device, const char *dtype,
+                      rpc_eval_start_fn *start)
 {
     struct eval_call *ec = xcalloc(1, sizeof(*ec));
 
     ec->call = call;
     ec->device = device;
+    str_copy(ec->dtype, sizeof(ec->dtype), dtype);
     ec->start = start;
     ec->turn.go = run_go;
     device_ensure(rpc_daemon(call), device, run_with_device, ec);
@@ -272,7 +276,7 @@ static void eval_run(struct rpc_call *call, void *params)
     if (task_definition(d, p->task, &def, &err) != 0)
         rpc_fail(call, &err);
     else
-        rpc_eval_measure(call, p->device, run_start);
+        rpc_eval_measure(call, p->device, def->pack->dtype, run_start);
 }
 
 const struct rpc_method rpc_eval_methods[] = {

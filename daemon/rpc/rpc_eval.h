@@ -20,8 +20,10 @@ struct rpc_call;
  */
 typedef int rpc_eval_start_fn(struct rpc_call *call, struct eval_request *req, eval_done_fn *done,
                               void *ctx, struct err *err);
-/* `device`: its name, which lives as long as the call. */
-void rpc_eval_measure(struct rpc_call *call, const char *device, rpc_eval_start_fn *start);
+/* `device`: its name, which lives as long as the call; `dtype`: the task's, which picks the
+ * device's arithmetic peak. */
+void rpc_eval_measure(struct rpc_call *call, const char *device, const char *dtype,
+                      rpc_eval_start_fn *start);
 /* Is one of these running on a task of this family, that is, reading the pack's folder? */
 bool rpc_eval_runs(const struct daemon *d, const char *family);
 /* Answers the calls that still wait for their turn with ERR_CANCELLED. */

@@ -230,6 +230,15 @@ static int find_program(struct kb *kb, const char *prefix, struct match *m, stru
     return 0;
 }
 
+/* A recorded space lists its assignments by the thousand: their number is enough, beside the parameters. */
+static void shorten_space(json_t *program)
+{
+    json_t *space = json_copy(json_object_get(program, "space"));
+
+    json_object_del(space, "columns");
+    json_object_set_new(program, "space", space);
+}
+
 static int show_run(struct daemon *d, void *params, json_t **result, struct err *err)
 {
     struct match m = { 0 };
@@ -242,6 +251,8 @@ static int show_run(struct daemon *d, void *params, json_t **result, struct err 
     if (rc != 0 || tally_all(d, NULL, NULL, &t, err) != 0)
         return -1;
     *result = json_copy(doc);
+    if (json_object_get(doc, "source") == NULL)
+        shorten_space(*result);
     json_object_set_new(*result, "id", json_string(m.id));
     json_object_set_new(*result, "measured", tally_rows(&t));
     return 0;
@@ -260,7 +271,8 @@ const struct rpc_method rpc_program_methods[] = {
       "assignment} or null}]}",
       NULL },
     { METHOD_PROGRAM_SHOW, show_rows, sizeof(struct show_params), 0, program_show,
-      "One program: source, space and settings, and where it was measured.",
+      "One program: source, space and settings, and where it was measured. What stands for a recorded space has no "
+      "source: an assignment is all there is.",
       "the program's document with id and measured[as the rows of program.list]", NULL },
     { 0 },
 };

@@ -205,7 +205,7 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
     scope.device_class = xstrdup(jsonx_str(device, "class", ""));
     scope.toolchain = xstrdup(jsonx_str(device, "toolchain", ""));
     scope.read_gbs = jsonx_num(device, "read_gbs", 0);
-    scope.fma_gflops = jsonx_num(device, "fma_gflops", 0);
+    scope.fma_gflops = device_gflops(device, def->pack->dtype);
     scope.features = features_of(def, device);
     scope.relatives = relatives_of(d, def);
     searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space, started,

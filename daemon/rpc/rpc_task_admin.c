@@ -282,7 +282,7 @@ static void task_check(struct rpc_call *call, void *params)
     if (task_definition(d, p->task, &def, &err) != 0 || rpc_eval_set(def, p->set, &set, &err) != 0)
         rpc_fail(call, &err);
     else
-        rpc_eval_measure(call, p->device, check_start);
+        rpc_eval_measure(call, p->device, def->pack->dtype, check_start);
 }
 
 const struct rpc_method rpc_task_admin_methods[] = {

@@ -329,6 +329,10 @@ static void attach_best(const struct search *s, struct world_edit *edit)
     json_decref(assignment);
     len = snprintf(notes, sizeof(notes), "Measured %.3fx the baseline",
                    exp(1e-6 * (double)t->objective_q));
+    if (t->same_as != 0)
+        len += snprintf(notes + len, sizeof(notes) - (size_t)len,
+                        ", as evaluation %llu, whose object it shares",
+                        (unsigned long long)t->same_as);
     if (n->action.has_expected)
         snprintf(notes + len, sizeof(notes) - (size_t)len, "; expected %.3fx (sd %.0f %%)",
                  exp(n->action.expected), 100 * n->action.expected_sd);

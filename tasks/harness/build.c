@@ -112,7 +112,7 @@ static int verb_args(const struct job *job, const char *object, const char *stac
 
 /*
  * Warnings, and where the compiler can say it: which loops became vector code and how much stack
- * functions take. Neither changes the code. Together 5 to 10 % of a build's time.
+ * functions take. Neither changes the code. Together about a tenth of a build's time.
  */
 static int report_args(const char *tmp, struct compile_args *a, struct err *err)
 {

@@ -171,20 +171,17 @@ static int check_known(const struct court *c, const json_t *report, struct fail 
     return 0;
 }
 
-static int start_candidate(struct court *c, struct evaluation *e, struct fail *f)
+static int build_candidate(struct court *c, struct evaluation *e, struct build *b, struct fail *f)
 {
-    CLEANUP(build_release) struct build b = { 0 };
-    int rc = build_program(c->job, c->pack, &c->job->candidate, NULL, &b, f);
+    int rc = build_program(c->job, c->pack, &c->job->candidate, NULL, b, f);
     char compiler[64];
 
     build_compiler(compiler, sizeof(compiler));
-    e->build_ms = b.ms;
-    e->object_bytes = rc == 0 ? b.object.len : 0;
-    e->report = report_make(&b, c->job->candidate.source, compiler);
-    e->log = buf_take(&b.log);
-    if (rc != 0 || check_known(c, e->report, f) != 0)
-        return -1;
-    return start_peer(c, ROLE_CANDIDATE, &b, f);
+    e->build_ms = b->ms;
+    e->object_bytes = rc == 0 ? b->object.len : 0;
+    e->report = report_make(b, c->job->candidate.source, compiler);
+    e->log = buf_take(&b->log);
+    return rc != 0 ? -1 : check_known(c, e->report, f);
 }
 
 static int make_scenes(struct court *c, struct fail *f)
@@ -263,12 +260,17 @@ static int sum_up(const struct court *c, struct evaluation *e, struct fail *f)
 
 static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
 {
+    CLEANUP(build_release) struct build b = { 0 };
+
     if (module_load(c->job, c->pack, NULL, &c->module, f) != 0 || make_scenes(c, f) != 0)
         return -1;
-    if (start_candidate(c, e, f) != 0 || start_baseline(c, f) != 0)
+    if (build_candidate(c, e, &b, f) != 0 || start_baseline(c, f) != 0)
         return -1;
     if (c->job->champion.source &&
         start_known(c, ROLE_CHAMPION, &c->job->champion, NULL, f) != 0)
+        return -1;
+    /* the last: what loading it does to memory finds the others settled */
+    if (start_peer(c, ROLE_CANDIDATE, &b, f) != 0)
         return -1;
     confine_hurry();
     confine_hurry_session();

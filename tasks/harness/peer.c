@@ -26,8 +26,10 @@
 #define REST_SLACK_NS 50000    /* of processor time, to come to a stop */
 #define REST_NS_MAX 2000000    /* so much while stopped is no accident, */
 #define REST_TIMES_MAX 3       /* nor is a little so many times */
+#define LATE_SLACK_NS 100000   /* of processor time, to return from sending a reply */
+#define LATE_NS_MAX 5000000    /* so much after a reply is no accident */
 #define READY_RATIO 4          /* of the trusted program's time to get ready, */
-#define READY_SLACK_NS 100000  /* and on top of it */
+#define READY_SLACK_NS 150000  /* and on top of it */
 
 _Static_assert(JOB_THREADS_MAX <= WIRE_THREADS_MAX, "a processor per thread");
 
@@ -438,32 +440,35 @@ static void note_ready(struct peer *p, uint64_t ns, uint64_t waited_ns)
         p->ready_ns[p->n_ready++ % PEER_READY_MAX] = ns > waited_ns ? ns - waited_ns : 0;
 }
 
-/* Wakes the runner until it says that it is ready, and notes how long that took. */
+/*
+ * Wakes the runner until it says that it is ready, and notes how long that took. The message goes
+ * first, so that nothing of that time is the judge's.
+ */
 static int arm(struct peer *p, int n, uint64_t *arm_word, struct fail *f)
 {
     struct wire_call m = { .kind = WIRE_CALL, .n_calls = (uint32_t)n, .arm = rng_u64(&p->rng) | 1 };
     struct envelope e;
-    uint64_t start, start_wall, waited;
+    uint64_t start_wall, waited, ran;
     int rc;
 
     if (check_rest(p, f) != 0)
         return -1;
-    waited = waits_read_first(&p->waits);
-    peer_go_on(p);
     rc = channel_receive(p->fd, 0, false, &e);
     if (rc > 0)
         return forged(p, "a message between calls", f);
-    if (rc < 0)
-        return died(p, f);
-    start = now_ns();
-    start_wall = wall_ns();
-    if (channel_send(p->fd, &m, sizeof(m)) != 0)
+    if (rc < 0 || channel_send(p->fd, &m, sizeof(m)) != 0)
         return died(p, f);
     *arm_word = m.arm;
+    waited = waits_read_first(&p->waits, &p->woken_ran_ns);
+    p->woken_ran_ns = p->stopped ? p->woken_ran_ns : UINT64_MAX; /* it is exact at rest only */
+    p->woken_ns = now_ns();
+    start_wall = wall_ns();
+    peer_go_on(p);
     rc = expect(p, WIRE_ARMED, m.arm, false, "getting ready", &e, f);
-    p->spent_ns += now_ns() - start;
+    p->spent_ns += now_ns() - p->woken_ns;
     if (rc == 0)
-        note_ready(p, elapsed(start_wall, start, &e), waits_read_first(&p->waits) - waited);
+        note_ready(p, elapsed(start_wall, p->woken_ns, &e),
+                   waits_read_first(&p->waits, &ran) - waited);
     return rc;
 }
 
@@ -487,6 +492,28 @@ static int judge_reply(struct peer *p, const struct wire_reply *r, struct fail *
                         "ks_kernel returned %d with its address space of %llu bytes used up",
                         r->value, (unsigned long long)p->job->memory_bytes);
     return fail_set(f, FAIL_REFUSED_CALL, "ks_kernel returned %d instead of 0", r->value);
+}
+
+/*
+ * A thread cannot run for longer than the time that passes: what its main thread has run, from its
+ * waking until it has come to rest, beyond the time of its reply, it has run behind the reply. A
+ * crowded machine cannot make this more, only less.
+ */
+static int check_late(struct peer *p, uint64_t replied_ns, struct fail *f)
+{
+    uint64_t ran, wall = replied_ns - p->woken_ns, late;
+
+    waits_read_first(&p->waits, &ran);
+    if (ran <= p->woken_ran_ns || ran - p->woken_ran_ns <= wall + LATE_SLACK_NS)
+        return 0;
+    late = ran - p->woken_ran_ns - wall;
+    p->late++;
+    if (late < LATE_NS_MAX)
+        return 0;
+    peer_kill(p);
+    return fail_set(f, FAIL_CLOCK_TAMPERED,
+                    "the program's process worked on for %llu us after it had answered",
+                    (unsigned long long)(late / 1000));
 }
 
 int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buffers, bool watched,
@@ -525,31 +552,26 @@ int peer_call(struct peer *p, const struct cell *const *cells, int n, int n_buff
     p->spent_ns += out->ns;
     if (out->ns == 0)
         out->ns = 1;
-    if (judge_reply(p, &e.m.reply, f) != 0)
+    if (judge_reply(p, &e.m.reply, f) != 0 || check_idle(p, f) != 0)
         return -1;
-    return check_idle(p, f);
+    return check_late(p, start + out->ns, f);
 }
 
-/* The lower quartile: on a crowded machine some calls take long for no fault of the program's. */
-static uint64_t quartile_ready(struct peer *p)
+static uint64_t median_ready(struct peer *p)
 {
-    double v[PEER_READY_MAX], lower;
-    size_t n = (size_t)MIN(p->n_ready, PEER_READY_MAX);
+    double v[PEER_READY_MAX];
+    int n = MIN(p->n_ready, PEER_READY_MAX);
 
-    for (size_t i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         v[i] = (double)p->ready_ns[i];
     p->n_ready = 0;
-    if (n == 0)
-        return 0;
-    stats_median(v, n); /* puts them in order */
-    lower = v[n / 4];
-    return (uint64_t)lower;
+    return n > 0 ? (uint64_t)stats_median(v, (size_t)n) : 0;
 }
 
 static int check_ready(struct peer *p, struct peer *trusted, struct fail *f)
 {
     int n = MIN(p->n_ready, trusted->n_ready);
-    uint64_t own = quartile_ready(p), other = quartile_ready(trusted);
+    uint64_t own = median_ready(p), other = median_ready(trusted);
 
     if (n < CLAIM_CALLS_MIN || own <= READY_RATIO * other + READY_SLACK_NS)
         return 0;
@@ -561,12 +583,18 @@ static int check_ready(struct peer *p, struct peer *trusted, struct fail *f)
 
 int peer_check_claims(struct peer *p, struct peer *trusted, struct fail *f)
 {
-    int calls = p->calls, plausible = p->plausible;
+    int calls = p->calls, plausible = p->plausible, late = p->late;
+    int others = trusted->calls, others_late = trusted->late;
     bool crowded = trusted->plausible * 10 < trusted->calls * 3;
 
     p->calls = p->plausible = trusted->calls = trusted->plausible = 0;
+    p->late = trusted->late = 0;
     if (check_rest(p, f) != 0 || check_ready(p, trusted, f) != 0)
         return -1;
+    if (calls >= CLAIM_CALLS_MIN && late * 2 >= calls && others_late * 4 < others)
+        return fail_set(f, FAIL_CLOCK_TAMPERED,
+                        "the program's process worked on after it had answered, in %d of %d calls",
+                        late, calls);
     if (calls < CLAIM_CALLS_MIN || plausible * 10 >= calls || crowded)
         return 0;
     return fail_set(

@@ -38,8 +38,11 @@ struct peer {
     bool stopped;
     struct waits waits;
     const struct counters *counting; /* counts during calls; NULL: nothing does */
-    uint64_t idle_cpu_ns; /* processor time used when it had come to a stop; 0: not known */
-    int restless;         /* stops during which it went on running */
+    uint64_t idle_cpu_ns;  /* processor time used when it had come to a stop; 0: not known */
+    uint64_t woken_ns;     /* when it was last let go on, */
+    uint64_t woken_ran_ns; /* and how long its main thread had run by then */
+    int late;              /* calls after whose reply its main thread went on */
+    int restless;          /* stops during which it went on running */
     uint64_t
         ready_ns[PEER_READY_MAX]; /* from its waking to "ready", of the calls since the last look */
     int n_ready;

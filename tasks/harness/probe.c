@@ -23,7 +23,7 @@
 #define PROBE_FMA_NS (4 * NS_PER_MS) /* per trial */
 #define PROBE_BYTES_MAX (256ull << 20)
 
-enum probe_kind { PROBE_COPY, PROBE_READ, PROBE_FMA };
+enum probe_kind { PROBE_COPY, PROBE_READ, PROBE_FMA, PROBE_DOT };
 
 /* One thread's share of a trial. */
 struct share {
@@ -44,6 +44,11 @@ static uint64_t now_ns(void)
     return clock_system()->mono_ns(clock_system());
 }
 
+static bool is_arithmetic(enum probe_kind kind)
+{
+    return kind == PROBE_FMA || kind == PROBE_DOT;
+}
+
 static void *share_run(void *arg)
 {
     struct share *s = arg;
@@ -54,8 +59,8 @@ static void *share_run(void *arg)
         memcpy(s->to, s->from, s->words * sizeof(uint64_t));
     else if (s->kind == PROBE_READ)
         read_sink = probe_read(s->from, s->words);
-    for (s->flops = 0; s->kind == PROBE_FMA && now_ns() - s->began_ns < PROBE_FMA_NS;)
-        s->flops += probe_fma(s->isa, 2000);
+    for (s->flops = 0; is_arithmetic(s->kind) && now_ns() - s->began_ns < PROBE_FMA_NS;)
+        s->flops += s->kind == PROBE_FMA ? probe_fma(s->isa, 2000) : probe_dot_bf16(2000);
     s->ended_ns = now_ns();
     return NULL;
 }
@@ -85,7 +90,7 @@ static double trial(struct share *shares, int n, enum probe_kind kind, enum vect
     for (int i = 0; i < n; i++) {
         first = MIN(first, shares[i].began_ns);
         last = MAX(last, shares[i].ended_ns);
-        work += kind == PROBE_FMA ? shares[i].flops : (double)shares[i].words * sizeof(uint64_t);
+        work += is_arithmetic(kind) ? shares[i].flops : (double)shares[i].words * sizeof(uint64_t);
     }
     return work / (double)MAX(last - first, 1ull);
 }
@@ -102,6 +107,7 @@ static double best(struct share *shares, int n, enum probe_kind kind, enum vecto
 
 struct rates {
     double copy_gbs, read_gbs, fma_gflops;
+    double dot_gflops; /* of bfloat16 pairs; 0: no such instruction */
 };
 
 /* Blocks well past the last-level cache, so that memory is what is measured. */
@@ -126,6 +132,8 @@ static int measure(int threads, long llc, enum vector_isa isa, struct rates *out
     out->copy_gbs = 2 * best(shares, threads, PROBE_COPY, isa); /* read and written */
     out->read_gbs = best(shares, threads, PROBE_READ, isa);
     out->fma_gflops = best(shares, threads, PROBE_FMA, isa);
+    if (probe_dot_bf16(1) > 0)
+        out->dot_gflops = best(shares, threads, PROBE_DOT, isa);
     return 0;
 }
 
@@ -329,6 +337,8 @@ int probe(const char *name, const char *march, json_t **out, struct err *err)
     json_object_set_new(o, "copy_gbs", rounded(rates.copy_gbs));
     json_object_set_new(o, "read_gbs", rounded(rates.read_gbs));
     json_object_set_new(o, "fma_gflops", rounded(rates.fma_gflops));
+    if (rates.dot_gflops > 0)
+        json_object_set_new(o, "bf16_gflops", rounded(rates.dot_gflops));
     json_object_set_new(o, "toolchain", json_string(toolchain));
     json_object_set_new(o, "march", json_string(march));
     json_object_set_new(o, "probed", json_true());

@@ -33,6 +33,8 @@ static double fma_base(size_t turns)
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 typedef float vec8 __attribute__((vector_size(32)));
 typedef float vec16 __attribute__((vector_size(64)));
 
@@ -44,6 +46,30 @@ __attribute__((target("avx2,fma"))) static double fma_avx2(size_t turns)
 __attribute__((target("avx512f,fma"))) static double fma_avx512(size_t turns)
 {
     FMA_BODY(vec16, 16);
+}
+
+__attribute__((target("avx512f,avx512bf16"))) static double dot_avx512(size_t turns)
+{
+    __m512 acc[16], sum;
+    __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f703f70),
+             b = (__m512bh)_mm512_set1_epi32(0x3a003a00);
+
+    for (int k = 0; k < 16; k++)
+        acc[k] = _mm512_set1_ps((float)k);
+    for (size_t t = 0; t < turns; t++)
+        for (int k = 0; k < 16; k++)
+            acc[k] = _mm512_dpbf16_ps(acc[k], a, b);
+    sum = acc[0];
+    for (int k = 1; k < 16; k++)
+        sum = _mm512_add_ps(sum, acc[k]);
+    sink = _mm512_cvtss_f32(sum);
+    return (double)turns * 16 * 16 * 2 * 2;
+}
+
+double probe_dot_bf16(size_t turns)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16") ? dot_avx512(turns) : 0;
 }
 
 enum vector_isa probe_vector_isa(void)
@@ -68,6 +94,12 @@ double probe_fma(enum vector_isa isa, size_t turns)
 enum vector_isa probe_vector_isa(void)
 {
     return VECTOR_BASE;
+}
+
+double probe_dot_bf16(size_t turns)
+{
+    (void)turns;
+    return 0;
 }
 
 double probe_fma(enum vector_isa isa, size_t turns)

@@ -123,31 +123,35 @@ void waits_open(struct waits *w, pid_t pid)
         closedir(dir);
 }
 
-static uint64_t read_wait(int fd)
+static uint64_t read_wait(int fd, uint64_t *ran_ns)
 {
     char text[96];
     ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
     const char *at;
 
+    *ran_ns = 0;
     if (n <= 0)
         return 0;
     text[n] = '\0';
+    *ran_ns = strtoull(text, NULL, 10);
     at = strchr(text, ' ');
     return at ? strtoull(at, NULL, 10) : 0;
 }
 
-uint64_t waits_read_first(const struct waits *w)
+uint64_t waits_read_first(const struct waits *w, uint64_t *ran_ns)
 {
-    return w->n > 0 ? read_wait(w->fds[0]) : 0;
+    *ran_ns = 0;
+    return w->n > 0 ? read_wait(w->fds[0], ran_ns) : 0;
 }
 
 struct waited waits_read(const struct waits *w)
 {
-    struct waited sum = { .first = waits_read_first(w) };
+    uint64_t ran_ns;
+    struct waited sum = { .first = waits_read_first(w, &ran_ns) };
 
     sum.all = sum.first;
     for (int i = 1; i < w->n; i++)
-        sum.all += read_wait(w->fds[i]);
+        sum.all += read_wait(w->fds[i], &ran_ns);
     return sum;
 }
 

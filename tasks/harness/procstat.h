@@ -34,8 +34,8 @@ struct waited {
 
 void waits_open(struct waits *w, pid_t pid);
 struct waited waits_read(const struct waits *w);
-/* Of the main thread alone. */
-uint64_t waits_read_first(const struct waits *w);
+/* Of the main thread alone; *ran_ns: how long it has run, exact while it does not run. */
+uint64_t waits_read_first(const struct waits *w, uint64_t *ran_ns);
 void waits_close(struct waits *w);
 
 #endif

@@ -13,6 +13,7 @@
 #define FACTS_MAX                                                                                  \
     512 /* distinct diagnostics, or loops, that are told apart; the rest is counted                \
          */
+#define UNTOLD_MAX 20000
 #define LINE_NUMBER_MAX 10000000
 
 /* ---- lines ---- */
@@ -181,7 +182,7 @@ struct diagnostic {
 struct diagnostics {
     struct diagnostic *d; /* owned, FACTS_MAX */
     int n;
-    int untold; /* that had no room in `d` */
+    int untold; /* that had no room in `d`, at most one per line of the log */
 };
 
 static void diagnostics_release(struct diagnostics *all)
@@ -247,6 +248,10 @@ static void add_diagnostic(struct diagnostics *all, enum severity severity,
 {
     struct diagnostic d = { .severity = severity, .place = *place, .count = 1 };
 
+    if (all->untold > UNTOLD_MAX) {
+        all->untold++; /* a flood: looking for equals would take longer than it is worth */
+        return;
+    }
     read_kind(&m, severity, d.kind, sizeof(d.kind));
     d.message = message_text(m.at, m.len);
     if (d.message == NULL)

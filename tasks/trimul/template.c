@@ -36,9 +36,10 @@ enum {
     BLOCKS = HIDDEN / LANES,                 /* vectors of hidden channels */
     VECTORS = COLS < BLOCKS ? COLS : BLOCKS, /* of a panel, when packed */
     WIDTH = PACKED ? VECTORS * LANES : COLS,
-    ELEMENT = BF16 ? 2 : 4, /* bytes of a packed or normalised element */
-    PLANE_PAD = 64,         /* floats that the last block of a plane may read beyond it */
-    TILE_J = TILE / TRI_I,  /* columns of a tile of the triangle product; TRI_I rows */
+    DEPTH_MAX = DIM > HIDDEN ? DIM : HIDDEN, /* terms of a product */
+    ELEMENT = BF16 ? 2 : 4,                  /* bytes of a packed or normalised element */
+    PLANE_PAD = 64,        /* floats that the last block of a plane may read beyond it */
+    TILE_J = TILE / TRI_I, /* columns of a tile of the triangle product; TRI_I rows */
     LINE = 64
 };
 
@@ -76,7 +77,7 @@ struct plan {
 struct rows {
     const void *row[TILE];
     float mean[TILE], scale[TILE];
-    char memory[TILE * DIM * ELEMENT] __attribute__((aligned(LINE)));
+    char memory[TILE * DEPTH_MAX * ELEMENT] __attribute__((aligned(LINE)));
 };
 
 /* ---- Vectors ---- */
@@ -233,22 +234,36 @@ INLINE void column_find(int column, int *matrix, int *channel)
     }
 }
 
-/* One column of `depth` elements into its panel, times `weight` unless that is NULL. */
+/*
+ * One column of `depth` elements into its panel, times `weight` unless that is NULL. A panel is
+ * made of words: one float, or two neighbours along the sum as bf16.
+ */
 INLINE void column_pack(const float *src, const float *weight, int depth, char *panels, int column)
 {
-    size_t first = (size_t)(column / WIDTH) * WIDTH * (size_t)depth;
-    int in_panel = column % WIDTH;
+    const int words = depth * ELEMENT / 4;
+    uint32_t line[DEPTH_MAX] __attribute__((aligned(LINE)));
+    uint32_t *panel = (uint32_t *)panels + (size_t)(column / WIDTH) * WIDTH * (size_t)words;
 
-    for (int d = 0; d < depth; d++) {
-        float v = weight ? src[d] * weight[d] : src[d];
-
-        if (BF16) /* pairs along the sum share a word */
-            ((uint16_t *)panels)[first + (size_t)(d / 2 * WIDTH + in_panel) * 2 + (size_t)d % 2] =
-                ks_f32_to_bf16(v);
-        else
-            ((float *)panels)[first + (size_t)(d * WIDTH + in_panel)] = v;
-    }
+    for (int d = 0; d < depth; d += LANES)
+        store_elements(line, d, weight ? load_f(src + d) * load_f(weight + d) : load_f(src + d));
+    for (int d = 0; d < words; d++)
+        panel[d * WIDTH + column % WIDTH] = line[d];
 }
+
+#if FOLDED
+/* What a folded norm adds to the products of one column. */
+INLINE void column_fold(const struct plan *p, const float *src, int column)
+{
+    vf sum = { 0 }, bias = { 0 };
+
+    for (int d = 0; d < DIM; d += LANES) {
+        sum += load_f(src + d) * load_f(p->norm_weight + d);
+        bias += load_f(src + d) * load_f(p->norm_bias + d);
+    }
+    p->fold_sum[column] = sum_lanes(sum);
+    p->fold_bias[column] = sum_lanes(bias);
+}
+#endif
 
 static void pack_run(void *ctx, int panel)
 {
@@ -266,16 +281,9 @@ static void pack_run(void *ctx, int panel)
         column_find(column, &matrix, &channel);
         src = p->projections[matrix] + (int64_t)channel * DIM;
         column_pack(src, FOLDED ? p->norm_weight : NULL, DIM, p->packed, column);
-        if (FOLDED) {
-            float sum = 0, bias = 0;
-
-            for (int d = 0; d < DIM; d++) {
-                sum += src[d] * p->norm_weight[d];
-                bias += src[d] * p->norm_bias[d];
-            }
-            p->fold_sum[column] = sum;
-            p->fold_bias[column] = bias;
-        }
+#if FOLDED
+        column_fold(p, src, column);
+#endif
     }
 }
 

@@ -3,9 +3,7 @@
  * vector_add, the trusted module: inputs, reference, cost. z[i][l] = alpha[l] x[i][l] + y[i][l].
  * A workload may have the parameter "scale": the largest magnitude of x (1 when it is absent).
  */
-#include <stdio.h>
-
-#include "ks_task.h"
+#include "ks_gen.h"
 
 static int generate(const struct ks_problem *p, uint64_t seed, const struct ks_tensor *inputs,
                     int n_inputs, char *why, size_t why_size)
@@ -15,11 +13,9 @@ static int generate(const struct ks_problem *p, uint64_t seed, const struct ks_t
     const struct ks_param *scale = ks_param_find(p, "scale");
     float *x, *y, *alpha;
 
-    if (n_inputs != 3 || n < 1 || lanes < 1) {
-        snprintf(why, why_size, "n is %lld and lanes is %lld; both have to be at least 1",
-                 (long long)n, (long long)lanes);
-        return -1;
-    }
+    if (n_inputs != 3 || n < 1 || lanes < 1)
+        return ks_fail(why, why_size, "n is %lld and lanes is %lld; both have to be at least 1",
+                       (long long)n, (long long)lanes);
     x = inputs[0].data;
     y = inputs[1].data;
     alpha = inputs[2].data;
@@ -44,7 +40,7 @@ static int reference(const struct ks_problem *p, const struct ks_tensor *inputs,
     for (int64_t i = 0; i < n; i++)
         for (int64_t l = 0; l < lanes; l++)
             expected[0][i * lanes + l] =
-                (double)alpha[l] * (double)x[i * lanes + l] + (double)y[i * lanes + l];
+                (double)((ks_real)alpha[l] * (ks_real)x[i * lanes + l] + (ks_real)y[i * lanes + l]);
     return 0;
 }
 
@@ -62,7 +58,11 @@ static void cost(const struct ks_problem *p, const struct ks_tensor *inputs, int
 
 const struct ks_task_module *ks_task_module(void)
 {
-    static const struct ks_task_module module = { KS_ABI_VERSION, generate, reference, cost };
+    static const struct ks_task_module module = { .abi = KS_ABI_VERSION,
+                                                  .generate = generate,
+                                                  .reference = reference,
+                                                  .cost = cost,
+                                                  .real_bytes = sizeof(ks_real) };
 
     return &module;
 }

@@ -210,7 +210,7 @@ static void a_bad_start_says_why(void **state)
                    "ksearchd.conf:2: 'workers' is 'lots'; allowed is a whole number from 1 to 64");
     e2e_configure(e, "wrokers = 1\n");
     assert_int_equal(e2e_run(e, run), 2);
-    e2e_expect_log(e, "ksearchd.conf:2: 'wrokers' is not an option; allowed: data");
+    e2e_expect_log(e, "ksearchd.conf:2: 'wrokers' is not an option; allowed: command");
     e2e_configure(e, "tasks = /nonexistent/tasks\n");
     assert_true(e2e_run(e, run) != 0);
     e2e_expect_log(e, "/nonexistent/tasks");

@@ -218,7 +218,8 @@ static void an_imported_task_is_there_checked_and_searched_on(void **state)
     if (cli(e, check, &out) != 0)
         fail_msg("task check: %s", out);
     assert_non_null(strstr(out, "zeros, a zero row and shifted rows are rejected"));
-    assert_non_null(strstr(out, "BASELINE us"));
+    /* On a machine that is too busy to time it there is a warning in place of the table. */
+    assert_true(strstr(out, "BASELINE us") != NULL || strstr(out, "unstable") != NULL);
 
     id = start_search(&c, "my_add_l1", 3);
     s = wait_state(&c, id, "done");
@@ -391,6 +392,34 @@ static void options_of_recorded_spaces_do_not_fit_a_folder(void **state)
     assert_non_null(strstr(out, "'--noise' is for recorded spaces"));
 }
 
+/* Two measured assignments of one parameter. */
+static const char recorded_text[] =
+    "{\"metadata\":{\"timeunit\":\"miliseconds\"},\"schema_version\":\"1.0.0\",\"results\":["
+    "{\"configuration\":{\"tile\":1},\"timestamp\":\"2023-12-22 09:54:05.5+00:00\","
+    "\"invalidity\":\"correct\",\"times\":{\"runtimes\":[2.0,2.1]},\"measurements\":"
+    "[{\"name\":\"time\",\"value\":2.05,\"unit\":\"\"}],\"objectives\":[\"time\"]},"
+    "{\"configuration\":{\"tile\":2},\"timestamp\":\"2023-12-22 09:54:06.5+00:00\","
+    "\"invalidity\":\"correct\",\"times\":{\"runtimes\":[1.0,1.1]},\"measurements\":"
+    "[{\"name\":\"time\",\"value\":1.05,\"unit\":\"\"}],\"objectives\":[\"time\"]}]}";
+
+static void a_recorded_space_keeps_its_name_and_has_nothing_to_check(void **state)
+{
+    struct e2e *e = *state;
+    CLEANUP(freep) char *dir = make_pack(e, "my_add", "@@", ""), *out = NULL, *again = NULL;
+    CLEANUP(freep) char *file = str_printf("%s/recorded.json", e->dir);
+    const char *args[] = { "task",      "import",   file,      "--name",
+                           "my_add_l1", "--device", "old_gpu", NULL };
+    const char *check[] = { "task", "check", "my_add_l1", NULL };
+
+    put(e->dir, "recorded.json", recorded_text);
+    e2e_start(e);
+    if (cli(e, args, &out) != 0)
+        fail_msg("task import of a file: %s", out);
+    expect_import(e, dir, 4, "the task 'my_add_l1' is already there, as a recorded space");
+    assert_int_equal(cli(e, check, &again), 2);
+    assert_non_null(strstr(again, "is a recorded tuning space"));
+}
+
 static void a_task_that_is_unfit_fails_its_check(void **state)
 {
     struct e2e *e = *state;
@@ -425,6 +454,7 @@ int main(void)
         CASE(what_is_no_file_of_the_pack_is_refused),
         CASE(the_daemon_takes_only_names_inside_the_pack),
         CASE(options_of_recorded_spaces_do_not_fit_a_folder),
+        CASE(a_recorded_space_keeps_its_name_and_has_nothing_to_check),
         CASE(a_task_that_is_unfit_fails_its_check),
     };
 

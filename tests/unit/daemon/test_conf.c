@@ -63,6 +63,9 @@ static void conf_reads_every_option(void **state)
 static const struct {
     const char *key, *value;
 } bad_values[] = {
+    { "command_limit_retries", "101" },
+    { "command_retries", "-1" },
+    { "command_wait", "-1" },
     { "data", "" },
     { "default_device", "" },
     { "default_device", "a b" },
@@ -110,7 +113,7 @@ static void conf_refuses_every_bad_value_by_key_and_value(void **state)
     }
 }
 
-/* Every row that conf_print knows has at least one bad value above (replay_file takes any text). */
+/* Every row that conf_print knows has at least one bad value above (some take any text). */
 static void conf_test_covers_every_option(void **state)
 {
     CLEANUP(buf_release) struct buf text = { .max = 1 << 16 };
@@ -122,7 +125,9 @@ static void conf_test_covers_every_option(void **state)
     assert_ok(conf_print(c, &text, &err), err);
     for (char *save = NULL, *line = strtok_r(text.data, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
-        bool covered = line[0] == '#' || str_has_prefix(line, "replay_file");
+        bool covered = line[0] == '#' || str_has_prefix(line, "replay_file") ||
+                       str_has_prefix(line, "command = ") || str_has_prefix(line, "command_dir") ||
+                       str_has_prefix(line, "command_env");
 
         n += line[0] != '#';
         for (size_t i = 0; i < ARRAY_LEN(bad_values) && !covered; i++)
@@ -130,7 +135,7 @@ static void conf_test_covers_every_option(void **state)
         if (!covered)
             fail_msg("no bad value is tried for: %s", line);
     }
-    assert_int_equal(n, 15);
+    assert_int_equal(n, 21);
     conf_free(c);
 }
 
@@ -150,7 +155,7 @@ static void conf_refuses_what_is_no_option(void **state)
     static const struct {
         const char *text, *says;
     } cases[] = {
-        { "worker = 4\n", "ksearchd.conf:1: 'worker' is not an option; allowed: data" },
+        { "worker = 4\n", "ksearchd.conf:1: 'worker' is not an option; allowed: command" },
         { "workers = 4\nworkers = 5\n", "ksearchd.conf:2: 'workers' was given before, in line 1" },
         { "workers = 4\n  5\n", "ksearchd.conf:2: 'workers' was given before" },
         { "[llm]\nworkers = 4\n", "ksearchd.conf:2: section '[llm]' is not known" },
@@ -205,6 +210,13 @@ static void conf_checks_options_against_each_other(void **state)
     assert_ok(conf_set(c, "t", "pairs_min", "30", &err), err);
     assert_fails(conf_check(c, &err), err, ERR_INVALID);
     assert_ok(conf_set(c, "t", "pairs_min", "3", &err), err);
+    assert_ok(conf_set(c, "t", "evaluator", "command", &err), err);
+    assert_fails(conf_check(c, &err), err, ERR_INVALID);
+    assert_non_null(strstr(err.msg, "'command' is ''"));
+    assert_ok(conf_set(c, "t", "command", "srun 'n", &err), err);
+    assert_fails(conf_check(c, &err), err, ERR_INVALID);
+    assert_ok(conf_set(c, "t", "command", "srun -n1", &err), err);
+    assert_ok(conf_check(c, &err), err);
     assert_ok(conf_set(c, "t", "evaluator", "replay", &err), err);
     assert_fails(conf_check(c, &err), err, ERR_INVALID);
     assert_ok(conf_set(c, "t", "replay_file", "/nonexistent/r.jsonl", &err), err);

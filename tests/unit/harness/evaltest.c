@@ -164,12 +164,12 @@ void evaltest_exec(const char *const *argv, struct evaltest_result *r)
 
 static void give_away(const char *dir, unsigned uid)
 {
-    static const char *const names[] = { "", "/candidate.c", "/job.json" };
+    static const char *const names[] = { "", "/candidate.c", "/champion.c", "/job.json" };
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         CLEANUP(freep) char *path = str_printf("%s%s", dir, names[i]);
 
-        assert_int_equal(chown(path, uid, uid), 0);
+        assert_true(chown(path, uid, uid) == 0 || errno == ENOENT);
     }
 }
 

@@ -196,14 +196,26 @@ static void expect_found(struct evaltest *t, const struct pack_case *c, const ch
     assert_string_equal(jsonx_str(record, "status", ""), "failed");
 }
 
+/* Right, but too busy a machine to time it: worth another try. */
+static bool is_unstable(const json_t *record)
+{
+    return strcmp(jsonx_str(check_named(record, "baseline"), "status", ""), "warning") == 0 ||
+           strcmp(jsonx_str(check_named(record, "template"), "status", ""), "warning") == 0;
+}
+
 static void a_good_pack_passes(void **state)
 {
     static const char *const names[] = { "pack",      "module",    "workloads", "generator",
                                          "reference", "tolerance", "dishonest" };
     json_auto_t *record = check_case(*state, &(struct pack_case){ 0 });
-    const json_t *output = json_array_get(json_object_get(record, "tolerance"), 0);
-    const json_t *row = json_array_get(json_object_get(record, "timing"), 0);
+    const json_t *output, *row;
 
+    for (int turn = 0; turn < 6 && is_unstable(record); turn++) {
+        json_decref(record);
+        record = check_case(*state, &(struct pack_case){ 0 });
+    }
+    output = json_array_get(json_object_get(record, "tolerance"), 0);
+    row = json_array_get(json_object_get(record, "timing"), 0);
     assert_string_equal(jsonx_str(record, "message", "?"), "");
     assert_string_equal(jsonx_str(record, "status", ""), "ok");
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -220,16 +232,20 @@ static void a_good_pack_passes(void **state)
 
 static void vector_add_passes_with_its_template(void **state)
 {
+    static const char defines[] =
+        "{ \"SPLIT\": \"0\", \"SPLIT_one\": \"0\", \"SPLIT_blocks\": \"1\", "
+        "\"SPLIT_even\": \"2\", \"STORES\": \"0\", \"STORES_plain\": \"0\", "
+        "\"STORES_stream\": \"1\", \"BLOCK\": \"4096\", \"VECTOR\": \"128\", "
+        "\"PREFETCH\": \"0\" }";
     CLEANUP(buf_release) struct buf source = { .max = 1 << 20 };
     json_auto_t *record = NULL;
     struct err err;
 
     assert_ok(file_read(EVALTEST_PACK "/template.c", &source, &err), err);
-    record = check_pack(*state, EVALTEST_PACK, "vector_add_l4", buf_str(&source),
-                        "{ \"SPLIT\": \"0\", \"SPLIT_one\": \"0\", \"SPLIT_blocks\": \"1\", "
-                        "\"SPLIT_even\": \"2\", \"STORES\": \"0\", \"STORES_plain\": \"0\", "
-                        "\"STORES_stream\": \"1\", \"BLOCK\": \"4096\", \"VECTOR\": \"128\", "
-                        "\"PREFETCH\": \"0\" }");
+    for (int turn = 0; turn < 6 && (record == NULL || is_unstable(record)); turn++) {
+        json_decref(record);
+        record = check_pack(*state, EVALTEST_PACK, "vector_add_l4", buf_str(&source), defines);
+    }
     assert_string_equal(jsonx_str(record, "message", "?"), "");
     assert_int_equal(json_array_size(json_object_get(record, "timing")), 4);
 }

@@ -31,7 +31,8 @@
 
 enum { ROWS_MAX = 400, TURNS = 7, HARMLESS_TURNS = 5 };
 
-#define HARMLESS_RATIO 1.3 /* times as fast as its twin, timed beside it */
+/* Times as fast as its twin, timed beside it: the lower end of the 95 % interval. */
+#define HARMLESS_RATIO 1.3
 
 /* What became of one row. */
 struct outcome {
@@ -112,7 +113,7 @@ static void take_outcome(const struct evaltest_result *r, struct outcome *o)
 {
     str_copy(o->status, sizeof(o->status), evaltest_status(r));
     str_copy(o->message, sizeof(o->message), evaltest_message(r));
-    o->vs_twin = jsonx_num(json_object_get(r->record, "vs_champion"), "ratio", 0);
+    o->vs_twin = jsonx_num(json_object_get(r->record, "vs_champion"), "ci_low", 0);
 }
 
 /* Every failure has a sentence and no score; success has a score and no sentence. */
@@ -163,6 +164,17 @@ static bool brings_nothing(const json_t *row, struct outcome *o)
     return strcmp(o->status, "ok") == 0 && o->vs_twin > 0 && o->vs_twin <= HARMLESS_RATIO;
 }
 
+/* A file that belongs in a job's folder. */
+static bool is_ours(const char *name)
+{
+    static const char *const ours[] = { "candidate.c", "champion.c", "job.json", "result.json" };
+
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        if (strcmp(name, ours[i]) == 0)
+            return true;
+    return false;
+}
+
 /* Files that an attack may try to make outside; the job's folder holds what the judge put there. */
 static void check_outside(const json_t *row)
 {
@@ -175,8 +187,7 @@ static void check_outside(const json_t *row)
 
     assert_non_null(folder);
     while ((entry = readdir(folder)) != NULL)
-        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "candidate.c") != 0 &&
-            strcmp(entry->d_name, "job.json") != 0 && strcmp(entry->d_name, "result.json") != 0)
+        if (entry->d_name[0] != '.' && !is_ours(entry->d_name))
             fail_msg("'%s' was left in the job's folder", entry->d_name);
     closedir(folder);
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
@@ -373,8 +384,8 @@ static int print_page(void)
          "What is tried against the harness and what becomes of it. Sources and manifest: "
          "`tests/fixtures/hostile`\n(`corpus.json`). Each attack names its twin: an honest kernel "
          "that does something similar and must pass.\n\"Harmless\": the attack is allowed to end "
-         "with `ok`, but it is at most 1.3 times as fast as its twin, which runs beside it as "
-         "the champion.\nAfter each, no process and no file may be left.\n\n"
+         "with `ok`, but it is not shown to be 1.3 times as fast as its twin, which runs beside "
+         "it as the champion.\nAfter each, no process and no file may be left.\n\n"
          "This page is the output of `test_hostile --markdown`, which evaluates everything; ctest "
          "runs the same by group\n(`ctest -R hostile`). Run it again after a change to the corpus "
          "or to a verdict.");
