@@ -45,10 +45,11 @@ int task_definition(struct daemon *d, const char *name, const struct pack_defini
         /* One small look-up on the loop, on the way to an error. */
         if (task_recorded(d, name, &doc, err) != 0)
             return -1;
-        return err_set(err, ERR_INVALID,
-                       "task '%s' is a recorded tuning space: its measurements are looked up, and nothing "
-                       "of it can be built or run",
-                       name);
+        return err_set(
+            err, ERR_INVALID,
+            "task '%s' is a recorded tuning space: its measurements are looked up, and nothing "
+            "of it can be built or run",
+            name);
     }
     *out = found;
     return 0;

@@ -46,14 +46,17 @@ const struct command cmd_kb_verify = {
 
 /* ---- import ---- */
 
-static const struct pos import_pos[] = {
-    { "FILE", "file", ROW_REQUIRED | ROW_LOCAL, "file to import; a T4 file may be packed with gzip" }, { 0 }
-};
+static const struct pos import_pos[] = { { "FILE", "file", ROW_REQUIRED | ROW_LOCAL,
+                                           "file to import; a T4 file may be packed with gzip" },
+                                         { 0 } };
 
 static const struct opt import_opts[] = {
-    { "format", OPT_TEXT, "F", "format", ROW_REQUIRED, "what the file is: t4 (a recorded tuning space)" },
-    { "task", OPT_TEXT, "T", "task", 0, "recorded task that was measured; made when it is not known" },
-    { "device", OPT_TEXT, "D", "device", 0, "device that it was measured on; made when it is not known" },
+    { "format", OPT_TEXT, "F", "format", ROW_REQUIRED,
+      "what the file is: t4 (a recorded tuning space)" },
+    { "task", OPT_TEXT, "T", "task", 0,
+      "recorded task that was measured; made when it is not known" },
+    { "device", OPT_TEXT, "D", "device", 0,
+      "device that it was measured on; made when it is not known" },
     { 0 }
 };
 

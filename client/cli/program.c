@@ -110,8 +110,8 @@ static int export_write(const json_t *program, const char *dir, json_t *files, s
     if (file_mkdirs(dir, err) != 0)
         return -1;
     /* A recorded space has none. */
-    if (source != NULL && export_file(dir, name, json_string_value(source), json_string_length(source),
-                                      files, err) != 0)
+    if (source != NULL && export_file(dir, name, json_string_value(source),
+                                      json_string_length(source), files, err) != 0)
         return -1;
     return export_file(dir, "program.json", record, strlen(record), files, err);
 }

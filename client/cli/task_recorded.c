@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Importing recorded tuning spaces: what `task import` does with a file, and how both imports are shown. */
+/* Importing recorded tuning spaces: what `task import` does with a file, and how both imports are
+ * shown. */
 #include "base/jsonx.h"
 #include "cli.h"
 #include "proto/methods.h"
@@ -15,13 +16,15 @@ static void print_names(const json_t *list)
 
 void recorded_import_print(const json_t *result)
 {
-    const json_t *failures = json_object_get(result, "failures"), *devices = json_object_get(result, "devices");
+    const json_t *failures = json_object_get(result, "failures"),
+                 *devices = json_object_get(result, "devices");
     const char *class;
     json_t *n;
 
-    printf("%s on %s: %lld assignments of %lld parameters, %lld valid%s\n", jsonx_str(result, "task", ""),
-           jsonx_str(result, "device", ""), jsonx_int(result, "assignments", 0),
-           jsonx_int(result, "parameters", 0), jsonx_int(result, "valid", 0),
+    printf("%s on %s: %lld assignments of %lld parameters, %lld valid%s\n",
+           jsonx_str(result, "task", ""), jsonx_str(result, "device", ""),
+           jsonx_int(result, "assignments", 0), jsonx_int(result, "parameters", 0),
+           jsonx_int(result, "valid", 0),
            jsonx_bool(result, "changed", 1) ? "" : "; it was there already");
     json_object_foreach ((json_t *)failures, class, n)
         printf("  %s: %lld\n", class, (long long)json_integer_value(n));
@@ -56,9 +59,10 @@ int cli_task_import_recorded(struct cli *cli, const struct command *cmd, struct 
 
     (void)cmd;
     if (json_object_get(params, "name") == NULL || json_object_get(params, "device") == NULL)
-        return err_set(err, ERR_INVALID,
-                       "a recorded space needs '--name T' and '--device D': the task that it becomes, and the "
-                       "device that it was recorded on");
+        return err_set(
+            err, ERR_INVALID,
+            "a recorded space needs '--name T' and '--device D': the task that it becomes, and the "
+            "device that it was recorded on");
     if (cli_call_file(cli, METHOD_TASK_IMPORT_RECORDED, params, path, &result, err) != 0)
         return err_ctx(err, "task import '%s'", path);
     cli_show(cli, recorded_import_print, result);

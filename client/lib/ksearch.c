@@ -235,7 +235,8 @@ static ssize_t send_some(int fd, struct outgoing *o)
     if (o->file >= 0 && o->sent == 0) {
         m.msg_control = control.bytes;
         m.msg_controllen = sizeof(control.bytes);
-        control.head = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+        control.head = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+                                         .cmsg_type = SCM_RIGHTS,
                                          .cmsg_len = CMSG_LEN(sizeof(int)) };
         memcpy(CMSG_DATA(&control.head), &o->file, sizeof(int));
     }
@@ -262,11 +263,12 @@ static int ks_write(struct ks *c, struct outgoing *o, struct err *err)
 
 /* Sends `o` and waits for the answer `w` names; reads while it writes, so that neither side
  * blocks. */
-static int ks_exchange(struct ks *c, struct outgoing *o, struct waiting *w, const struct deadline *d,
-                       struct err *err)
+static int ks_exchange(struct ks *c, struct outgoing *o, struct waiting *w,
+                       const struct deadline *d, struct err *err)
 {
     while (!w->have) {
-        struct pollfd p = { .fd = c->fd, .events = POLLIN | (o->sent < o->bytes.len ? POLLOUT : 0) };
+        struct pollfd p = { .fd = c->fd,
+                            .events = POLLIN | (o->sent < o->bytes.len ? POLLOUT : 0) };
         int n = poll(&p, 1, deadline_left_ms(d));
 
         if (n < 0 && errno == EINTR)

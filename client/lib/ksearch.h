@@ -112,9 +112,9 @@ int ks_call(struct ks *c, const char *method, const json_t *params, json_t **res
             struct ks_error *error);
 
 /*
- * The same for a method that takes a file: `file` is a descriptor of a regular file, open for reading, which the
- * daemon gets with the request and reads from its beginning. It stays the caller's and may be closed after the
- * return. Works on the Unix socket alone.
+ * The same for a method that takes a file: `file` is a descriptor of a regular file, open for
+ * reading, which the daemon gets with the request and reads from its beginning. It stays the
+ * caller's and may be closed after the return. Works on the Unix socket alone.
  */
 int ks_call_fd(struct ks *c, const char *method, const json_t *params, int file, json_t **result,
                struct ks_error *error);

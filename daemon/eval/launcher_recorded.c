@@ -44,8 +44,8 @@ struct recorded_job {
     char *task;
     json_t *assignment, *champion;
     uint64_t seed;
-    json_t *record;  /* the answer */
-    struct err err;  /* why there is none */
+    json_t *record; /* the answer */
+    struct err err; /* why there is none */
     bool cancelled;
 };
 

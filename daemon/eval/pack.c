@@ -250,9 +250,11 @@ const struct pack_set *pack_set(const struct pack_definition *d, const char *nam
 
 const struct pack_set *pack_default_set(const struct pack_definition *d)
 {
-    const struct pack_set *cpu = pack_set(d, "cpu");
+    const struct pack_set *set = pack_set(d, "cpu");
 
-    return cpu ? cpu : d->n_sets ? &d->sets[0] : NULL;
+    if (set == NULL)
+        set = pack_set(d, "smoke"); /* where the others are too large for a CPU */
+    return set ? set : d->n_sets ? &d->sets[0] : NULL;
 }
 
 bool pack_axis_value(const struct pack_definition *d, const char *name, int64_t *out)

@@ -119,7 +119,8 @@ const struct pack_definition *packs_find(const struct packs *p, const char *defi
 size_t packs_suggest(const struct packs *p, const char *name, const char **out, size_t max);
 /* The workload set of this name; NULL when the definition has none. */
 const struct pack_set *pack_set(const struct pack_definition *d, const char *name);
-/* The set searches use when none is named: "cpu", else the first; NULL when there is none. */
+/* The set searches use when none is named: "cpu", else "smoke", else the first; NULL when there is
+ * none. */
 const struct pack_set *pack_default_set(const struct pack_definition *d);
 /* Value of a constant axis; false when the definition has none of this name. */
 bool pack_axis_value(const struct pack_definition *d, const char *name, int64_t *out);

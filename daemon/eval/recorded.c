@@ -67,15 +67,17 @@ static int settle(struct recorded *r, struct err *err)
             continue;
         if (!(r->value[k] > 0) || r->value[k] > r->median * RATIO_MAX ||
             r->value[k] < r->median / RATIO_MAX)
-            return err_set(err, ERR_INVALID, "the value %g is more than a factor %g from the median %g",
-                           r->value[k], RATIO_MAX, r->median);
+            return err_set(err, ERR_INVALID,
+                           "the value %g is more than a factor %g from the median %g", r->value[k],
+                           RATIO_MAX, r->median);
         if (r->noise && samples_of(r, k) == 0)
             return err_set(err, ERR_INVALID,
                            "noise draws recorded samples, but a correct row has no 'runtimes'");
     }
     if (r->noise && !r->timed)
         return err_set(err, ERR_INVALID,
-                       "noise draws recorded times, but the objective is '%s', not 'time'", r->objective);
+                       "noise draws recorded times, but the objective is '%s', not 'time'",
+                       r->objective);
     return 0;
 }
 
@@ -188,9 +190,10 @@ int recorded_to_json(const struct recorded *r, json_t **out, struct err *err)
     packed = packed_json(bytes.data, bytes.len);
     if (packed == NULL)
         return err_set(err, ERR_NOMEM, "no memory to pack a table of %zu rows", r->n);
-    *out = json_pack("{s:i, s:s, s:b, s:b, s:I, s:i, s:O, s:o}", "format", 1, "objective", r->objective,
-                     "timed", r->timed, "noise", r->noise, "samples", (json_int_t)r->first[r->n],
-                     "sample_bytes", single ? 4 : 8, "space", r->space_doc, "table", packed);
+    *out = json_pack("{s:i, s:s, s:b, s:b, s:I, s:i, s:O, s:o}", "format", 1, "objective",
+                     r->objective, "timed", r->timed, "noise", r->noise, "samples",
+                     (json_int_t)r->first[r->n], "sample_bytes", single ? 4 : 8, "space",
+                     r->space_doc, "table", packed);
     return 0;
 }
 
@@ -378,8 +381,9 @@ static json_t *failure_json(const char *task, enum eval_status status)
     CLEANUP(freep)
     char *message = str_printf("the recording has it as a failure: %s", eval_status_name(status));
 
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:n}", "format", 1, "status", eval_status_name(status),
-                     "message", message, "definition", task, "set", RECORDED_SET, "objective");
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:n}", "format", 1, "status",
+                     eval_status_name(status), "message", message, "definition", task, "set",
+                     RECORDED_SET, "objective");
 }
 
 /* ---- Duels ---- */
@@ -397,7 +401,8 @@ static double t95(size_t degrees)
 }
 
 /* A random order of n samples into out[n]. */
-static void shuffled(const double *samples, size_t n, uint64_t seed, const char *purpose, double *out)
+static void shuffled(const double *samples, size_t n, uint64_t seed, const char *purpose,
+                     double *out)
 {
     struct rng rng = rng_derive(seed, purpose, 0);
     CLEANUP(freep) uint32_t *order = xcalloc(n, sizeof(*order));
@@ -420,7 +425,8 @@ static struct eval_ratio compare_samples(const struct recorded *r, size_t row, s
     double median, sd, half;
 
     shuffled(r->samples + r->first[row], samples_of(r, row), seed, "challenger's samples", mine);
-    shuffled(r->samples + r->first[champion], samples_of(r, champion), seed, "champion's samples", his);
+    shuffled(r->samples + r->first[champion], samples_of(r, champion), seed, "champion's samples",
+             his);
     for (size_t i = 0; i < n; i++)
         logs[i] = log(his[i] / mine[i]);
     memcpy(mine, logs, n * sizeof(*logs));
@@ -435,7 +441,8 @@ static struct eval_ratio compare_samples(const struct recorded *r, size_t row, s
                                 hypot(sd, SESSION_SD) };
 }
 
-static struct eval_ratio compare(const struct recorded *r, size_t row, size_t champion, uint64_t seed)
+static struct eval_ratio compare(const struct recorded *r, size_t row, size_t champion,
+                                 uint64_t seed)
 {
     double ratio = r->value[champion] / r->value[row];
 
@@ -465,8 +472,8 @@ static json_t *duel_json(const struct recorded *r, const char *task, size_t row,
     json_t *j = ok_json(r, task, &s);
 
     json_object_set_new(j, "vs_champion",
-                        json_pack("{s:f, s:f, s:f, s:f}", "ratio", ratio.ratio, "ci_low", ratio.ci_low,
-                                  "ci_high", ratio.ci_high, "log_sd", ratio.log_sd));
+                        json_pack("{s:f, s:f, s:f, s:f}", "ratio", ratio.ratio, "ci_low",
+                                  ratio.ci_low, "ci_high", ratio.ci_high, "log_sd", ratio.log_sd));
     return j;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A recorded table: every assignment of a space with what was measured for it on one device, and evaluations answered
- * from it. Rows are those of the space (space_row), in its order. A record has the form of the harness's, so that nothing
- * downstream tells the difference: the objective is the median over the valid rows divided by the row's value. Immutable
- * once made. Thread: any.
+ * A recorded table: every assignment of a space with what was measured for it on one device, and
+ * evaluations answered from it. Rows are those of the space (space_row), in its order. A record has
+ * the form of the harness's, so that nothing downstream tells the difference: the objective is the
+ * median over the valid rows divided by the row's value. Immutable once made. Thread: any.
  */
 #ifndef KS_EVAL_RECORDED_H
 #define KS_EVAL_RECORDED_H
@@ -37,9 +37,9 @@ struct recorded {
 };
 
 /*
- * The table of a file; `t` stays the caller's. ERR_INVALID: assignments given twice, rows with different
- * parameters, values more than a factor 1e8 from the median, noise wanted where a valid row has no sample or the
- * objective is no time.
+ * The table of a file; `t` stays the caller's. ERR_INVALID: assignments given twice, rows with
+ * different parameters, values more than a factor 1e8 from the median, noise wanted where a valid
+ * row has no sample or the objective is no time.
  */
 int recorded_new(const struct t4 *t, bool noise, struct recorded **out, struct err *err);
 void recorded_free(struct recorded *r); /* NULL is fine */
@@ -55,8 +55,9 @@ double recorded_log_objective(const struct recorded *r, size_t row);
 double recorded_log_sd(const struct recorded *r, size_t row);
 
 /*
- * The record of one evaluation of `row` (docs/design.md section 3). With noise `seed` draws the sample. `champion` (-1:
- * none) is compared too: without noise by the values, with it by samples in pairs. Fresh.
+ * The record of one evaluation of `row` (docs/design.md section 3). With noise `seed` draws the
+ * sample. `champion` (-1: none) is compared too: without noise by the values, with it by samples in
+ * pairs. Fresh.
  */
 json_t *recorded_evaluate(const struct recorded *r, const char *task, long row, long champion,
                           uint64_t seed);

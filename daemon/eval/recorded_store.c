@@ -13,7 +13,7 @@
 #include "search/space_table.h"
 
 enum {
-    DEVICE_NAME_MAX = 80,   /* its class has a prefix and is a name as well */
+    DEVICE_NAME_MAX = 80, /* its class has a prefix and is a name as well */
     FACTS_PER_COMMIT = 4000,
     EVIDENCE_PER_CLAIM = 16 /* pairs taken of one parameter's step, spread over the table */
 };
@@ -80,9 +80,9 @@ static int ensure_device(struct kb *kb, struct kb_batch *b, const char *device, 
                        strlen(device), DEVICE_NAME_MAX);
     /* Nothing is known of its architecture: what was learned there is a cell of its own. */
     snprintf(class, sizeof(class), "recorded-%s", device);
-    *out = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:[], s:b}", "name", device, "kind", "recorded",
-                     "arch", "", "class", class, "model", device, "toolchain", "", "features", "probed",
-                     0);
+    *out = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:[], s:b}", "name", device, "kind",
+                     "recorded", "arch", "", "class", class, "model", device, "toolchain", "",
+                     "features", "probed", 0);
     return kb_batch_put_doc(b, KB_DEVICE, device, *out, err);
 }
 
@@ -139,19 +139,21 @@ static int merge_parameters(json_t *doc, const json_t *more, const char *task, s
         const char *name = jsonx_str(mine, "name", "none"), *type = jsonx_str(mine, "type", "");
 
         if (strcmp(name, jsonx_str(his, "name", "none")) != 0)
-            return err_set(err, ERR_CONFLICT,
-                           "task '%s' has %zu parameters, this file %zu, and they differ from '%s' on "
-                           "(the file has '%s'); another name keeps them apart",
-                           task, json_array_size(have), n, name, jsonx_str(his, "name", "none"));
+            return err_set(
+                err, ERR_CONFLICT,
+                "task '%s' has %zu parameters, this file %zu, and they differ from '%s' on "
+                "(the file has '%s'); another name keeps them apart",
+                task, json_array_size(have), n, name, jsonx_str(his, "name", "none"));
         if (strcmp(type, jsonx_str(his, "type", "")) != 0) {
             if (!is_number_type(type) || !is_number_type(jsonx_str(his, "type", "")))
                 return err_set(err, ERR_CONFLICT,
-                               "parameter '%s' of task '%s' is of type %s, in this file of type %s", name,
-                               task, type, jsonx_str(his, "type", ""));
+                               "parameter '%s' of task '%s' is of type %s, in this file of type %s",
+                               name, task, type, jsonx_str(his, "type", ""));
             json_object_set_new(mine, "type", json_string("real"));
         }
-        json_object_set_new(mine, "values",
-                            merge_values(json_object_get(mine, "values"), json_object_get(his, "values")));
+        json_object_set_new(
+            mine, "values",
+            merge_values(json_object_get(mine, "values"), json_object_get(his, "values")));
     }
     return 0;
 }
@@ -162,8 +164,8 @@ static int merge_parameters(json_t *doc, const json_t *more, const char *task, s
 static int program_of(const char *task, const json_t *space_doc, struct id *id, json_t **doc,
                       struct err *err)
 {
-    json_t *d = json_pack("{s:s, s:s, s:O}", "language", RECORDED_LANGUAGE, "settings", task, "space",
-                          (json_t *)space_doc);
+    json_t *d = json_pack("{s:s, s:s, s:O}", "language", RECORDED_LANGUAGE, "settings", task,
+                          "space", (json_t *)space_doc);
 
     if (d == NULL || id_of_json(d, id, err) != 0) {
         json_decref(d);
@@ -198,14 +200,16 @@ static void import_release(struct import *im)
     kb_batch_free(im->batch);
 }
 
-/* Reads what is there, merges the space, and puts task, device and program into the batch's reach. */
+/* Reads what is there, merges the space, and puts task, device and program into the batch's reach.
+ */
 static int import_begin(struct import *im, struct err *err)
 {
     im->batch = kb_batch_new(im->kb);
     if (im->batch == NULL)
         return err_set(err, ERR_NOMEM, "no memory to import a table");
     if (get_task(im->kb, im->task, &im->doc, err) != 0 ||
-        merge_parameters(im->doc, json_object_get(im->r->space_doc, "parameters"), im->task, err) != 0 ||
+        merge_parameters(im->doc, json_object_get(im->r->space_doc, "parameters"), im->task, err) !=
+            0 ||
         ensure_device(im->kb, im->batch, im->device, &im->device_doc, err) != 0 ||
         program_of(im->task, im->r->space_doc, &im->program, &im->program_doc, err) != 0)
         return -1;
@@ -214,9 +218,9 @@ static int import_begin(struct import *im, struct err *err)
 
 static json_t *import_reply(const struct import *im, bool changed)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:o, s:b}", "task", im->task, "device", im->device,
-                     "assignments", (json_int_t)im->r->n, "valid", (json_int_t)im->r->n_ok, "failures",
-                     recorded_failures(im->r), "parameters",
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:I, s:o, s:b}", "task", im->task, "device",
+                     im->device, "assignments", (json_int_t)im->r->n, "valid",
+                     (json_int_t)im->r->n_ok, "failures", recorded_failures(im->r), "parameters",
                      (json_int_t)json_array_size(json_object_get(im->doc, "parameters")), "devices",
                      recorded_devices(im->doc), "changed", changed);
 }
@@ -232,19 +236,22 @@ static int compare_table(const struct import *im, const json_t *entry, const cha
     if (there[0] == '\0')
         return 0;
     if (strcmp(there, digest) != 0)
-        return err_set(err, ERR_CONFLICT,
-                       "task '%s' has another table of device '%s' already; another name keeps them "
-                       "apart",
-                       im->task, im->device);
+        return err_set(
+            err, ERR_CONFLICT,
+            "task '%s' has another table of device '%s' already; another name keeps them "
+            "apart",
+            im->task, im->device);
     if (jsonx_bool(entry, "noise", 0) != im->r->noise)
-        return err_set(err, ERR_CONFLICT,
-                       "task '%s' was imported %s noise for device '%s', which does not change any more; "
-                       "another name keeps them apart",
-                       im->task, im->r->noise ? "without" : "with", im->device);
+        return err_set(
+            err, ERR_CONFLICT,
+            "task '%s' was imported %s noise for device '%s', which does not change any more; "
+            "another name keeps them apart",
+            im->task, im->r->noise ? "without" : "with", im->device);
     return 1;
 }
 
-static int put_table(struct import *im, json_t *entry, const char *digest, json_t *table, struct err *err)
+static int put_table(struct import *im, json_t *entry, const char *digest, json_t *table,
+                     struct err *err)
 {
     CLEANUP(freep) char *key = table_key(im->task, im->device);
 
@@ -336,7 +343,8 @@ static int add_row(struct facts *f, size_t k, struct err *err)
     char *message = ok ? xstrdup("") : str_printf("the recording has it as a failure: %s", status);
     json_auto_t *assignment = space_to_json(r->space, space_row(r->space, k));
     int64_t q = ok ? llround(1e6 * recorded_log_objective(r, k)) : 0;
-    struct workload_time w = { RECORDED_SET, q, to_ns(r, r->median), ok ? to_ns(r, r->value[k]) : 0 };
+    struct workload_time w = { RECORDED_SET, q, to_ns(r, r->median),
+                               ok ? to_ns(r, r->value[k]) : 0 };
     struct evaluation e = {
         .task = (char *)im->task,
         .family = (char *)im->task,
@@ -381,7 +389,8 @@ static struct trial trial_of(const struct facts *f, size_t k)
     return t;
 }
 
-/* The row that differs from row k in parameter p alone, by one step upwards; -1 when there is none. */
+/* The row that differs from row k in parameter p alone, by one step upwards; -1 when there is none.
+ */
 static long next_row(const struct recorded *r, size_t k, size_t p)
 {
     uint16_t a[SPACE_PARAMS_MAX];
@@ -406,13 +415,15 @@ static int add_pair(struct facts *f, const struct learn_scope *scope, size_t k, 
     size_t added;
 
     if (learn_from_trial(f->im->batch, scope, prev, 1, &b,
-                         (uint64_t)MAX(r->measured_at_s[k], r->measured_at_s[other]), &added, err) != 0)
+                         (uint64_t)MAX(r->measured_at_s[k], r->measured_at_s[other]), &added,
+                         err) != 0)
         return -1;
     return facts_added(f, err);
 }
 
 /* Evidence for the steps of one parameter: per step a few pairs, spread evenly over the table. */
-static int add_parameter(struct facts *f, const struct learn_scope *scope, size_t p, struct err *err)
+static int add_parameter(struct facts *f, const struct learn_scope *scope, size_t p,
+                         struct err *err)
 {
     const struct recorded *r = f->im->r;
     size_t n_values = space_param(r->space, p)->n_values;
@@ -501,8 +512,8 @@ int recorded_load(struct kb *kb, const char *task, const char *device, struct re
         return err_set(err, ERR_NOMEM, "no memory for a key");
     if (kb_get_doc(kb, KB_SIDE, key, &doc, err) != 0) {
         if (err->code == ERR_NOT_FOUND)
-            return err_set(err, ERR_NOT_FOUND, "task '%s' has no recorded table of device '%s'", task,
-                           device);
+            return err_set(err, ERR_NOT_FOUND, "task '%s' has no recorded table of device '%s'",
+                           task, device);
     } else if (recorded_from_json(doc, out, err) == 0) {
         return 0;
     }
@@ -554,26 +565,30 @@ int recorded_device(const json_t *doc, const char *task, const char *asked, cons
     }
     names_text(names, list, sizeof(list));
     if (json_array_size(names) == 0)
-        return err_set(err, ERR_NOT_FOUND,
-                       "task '%s' has evaluations of other machines but no recorded table to measure "
-                       "with; 'ksearch task import' adds one",
-                       task);
+        return err_set(
+            err, ERR_NOT_FOUND,
+            "task '%s' has evaluations of other machines but no recorded table to measure "
+            "with; 'ksearch task import' adds one",
+            task);
     if (asked != NULL)
         return err_set(err, ERR_NOT_FOUND,
-                       "task '%s' has no recorded table of device '%s'; it has: %s", task, asked, list);
+                       "task '%s' has no recorded table of device '%s'; it has: %s", task, asked,
+                       list);
     return err_set(err, ERR_INVALID,
-                   "'device' is missing: task '%s' was recorded on several; give one of %s", task, list);
+                   "'device' is missing: task '%s' was recorded on several; give one of %s", task,
+                   list);
 }
 
 json_t *recorded_list_json(const char *task, const json_t *doc)
 {
     json_t *devices = recorded_devices(doc), *parameters = json_object_get(doc, "parameters");
     CLEANUP(freep)
-    char *summary = str_printf("a recorded tuning space of %zu parameters", json_array_size(parameters));
+    char *summary =
+        str_printf("a recorded tuning space of %zu parameters", json_array_size(parameters));
 
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:[s]}", "name", task, "family", task,
-                     "summary", summary, "language", RECORDED_LANGUAGE, "dtype", "", "bottleneck", "",
-                     "recorded", 1, "devices", devices, "sets", RECORDED_SET);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:[s]}", "name", task, "family",
+                     task, "summary", summary, "language", RECORDED_LANGUAGE, "dtype", "",
+                     "bottleneck", "", "recorded", 1, "devices", devices, "sets", RECORDED_SET);
 }
 
 json_t *recorded_show_json(const char *task, const json_t *doc)

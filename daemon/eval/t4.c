@@ -99,8 +99,8 @@ static bool skip_string(struct cursor *c)
 }
 
 /*
- * Over one value by its brackets and strings alone: where it ends. Whether it is JSON is for the parser
- * that gets it.
+ * Over one value by its brackets and strings alone: where it ends. Whether it is JSON is for the
+ * parser that gets it.
  */
 static bool skip_value(struct cursor *c)
 {
@@ -179,16 +179,11 @@ static const struct {
     const char *name;
     double ms;
 } units[] = {
-    { "ms", 1 },
-    { "milliseconds", 1 },
-    { "millisecond", 1 },
-    { "miliseconds", 1 }, /* as the benchmark hub's files spell it */
-    { "s", 1e3 },
-    { "seconds", 1e3 },
-    { "us", 1e-3 },
-    { "microseconds", 1e-3 },
-    { "ns", 1e-6 },
-    { "nanoseconds", 1e-6 },
+    { "ms", 1 },          { "milliseconds", 1 },
+    { "millisecond", 1 }, { "miliseconds", 1 }, /* as the benchmark hub's files spell it */
+    { "s", 1e3 },         { "seconds", 1e3 },
+    { "us", 1e-3 },       { "microseconds", 1e-3 },
+    { "ns", 1e-6 },       { "nanoseconds", 1e-6 },
 };
 
 /* Milliseconds of a unit of time; 0 when it is none. */
@@ -209,12 +204,13 @@ static int take_unit(const json_t *head, double *out, struct err *err)
     if (unit == NULL)
         return 0;
     if (!json_is_string(unit) || (*out = unit_ms(json_string_value(unit))) == 0)
-        return err_set(err, ERR_INVALID,
-                       "metadata.timeunit is '%s'; allowed are seconds, milliseconds, microseconds "
-                       "and nanoseconds",
-                       json_is_string(unit) ? str_visible(json_string_value(unit),
-                                                          json_string_length(unit), seen, sizeof(seen))
-                                            : "no text");
+        return err_set(
+            err, ERR_INVALID,
+            "metadata.timeunit is '%s'; allowed are seconds, milliseconds, microseconds "
+            "and nanoseconds",
+            json_is_string(unit)
+                ? str_visible(json_string_value(unit), json_string_length(unit), seen, sizeof(seen))
+                : "no text");
     return 0;
 }
 
@@ -244,10 +240,11 @@ static int check_configuration(const json_t *c, struct err *err)
                            str_visible(name, strlen(name), seen, sizeof(seen)));
         if (json_is_string(v) ? !str_is_name(json_string_value(v))
                               : !json_is_number(v) && !json_is_boolean(v))
-            return err_set(err, ERR_INVALID,
-                           "the value of parameter '%s' must be a number, true, false or a name of 1 "
-                           "to 96 of A-Z a-z 0-9 _ . -",
-                           name);
+            return err_set(
+                err, ERR_INVALID,
+                "the value of parameter '%s' must be a number, true, false or a name of 1 "
+                "to 96 of A-Z a-z 0-9 _ . -",
+                name);
         if (json_is_integer(v) && llabs(json_integer_value(v)) > 1ll << 53)
             return err_set(err, ERR_INVALID, "the value of parameter '%s' is beyond 2^53", name);
     }
@@ -260,9 +257,12 @@ static int take_status(const json_t *row, enum eval_status *out, struct err *err
         const char *name;
         enum eval_status status;
     } map[] = {
-        { "correct", EVAL_OK },          { "compile", EVAL_BUILD_FAILED },
-        { "runtime", EVAL_CRASHED },     { "timeout", EVAL_TIMEOUT },
-        { "correctness", EVAL_WRONG_VALUE }, { "constraints", EVAL_LOAD_FAILED },
+        { "correct", EVAL_OK },
+        { "compile", EVAL_BUILD_FAILED },
+        { "runtime", EVAL_CRASHED },
+        { "timeout", EVAL_TIMEOUT },
+        { "correctness", EVAL_WRONG_VALUE },
+        { "constraints", EVAL_LOAD_FAILED },
     };
     const json_t *v = json_object_get(row, "invalidity");
     char seen[SHOWN_MAX] = "nothing";
@@ -307,7 +307,8 @@ static int take_samples(struct reader *r, const json_t *row, struct t4_row *out,
     t->samples = xgrow(t->samples, &r->cap_samples, t->n_samples + n, sizeof(*t->samples));
     for (size_t i = 0; i < n; i++)
         if (!is_measure(json_array_get(list, i), r->unit_ms, &t->samples[t->n_samples + i]))
-            return err_set(err, ERR_INVALID, "sample %zu of 'runtimes' is not a positive time", i + 1);
+            return err_set(err, ERR_INVALID, "sample %zu of 'runtimes' is not a positive time",
+                           i + 1);
     t->n_samples += n;
     out->n = n;
     return 0;
@@ -365,7 +366,8 @@ static int take_value(struct reader *r, const json_t *row, struct t4_row *out, s
         str_visible(json_string_value(v), json_string_length(v), seen, sizeof(seen));
     else if (json_is_number(v))
         snprintf(seen, sizeof(seen), "%g", json_number_value(v));
-    return err_set(err, ERR_INVALID, "the measurement '%s' of a correct row must be a positive number; it is %s",
+    return err_set(err, ERR_INVALID,
+                   "the measurement '%s' of a correct row must be a positive number; it is %s",
                    r->t->objective, seen);
 }
 
@@ -383,8 +385,12 @@ static int64_t read_time(const json_t *v)
     zone = strpbrk(text + strcspn(text, ":"), "+-");
     if (zone != NULL && sscanf(zone + 1, "%2d:%2d", &zh, &zm) == 2 && *zone == '-')
         zh = -zh, zm = -zm;
-    tm = (struct tm){ .tm_year = y - 1900, .tm_mon = mo - 1, .tm_mday = d, .tm_hour = h - zh,
-                      .tm_min = mi - zm, .tm_sec = s };
+    tm = (struct tm){ .tm_year = y - 1900,
+                      .tm_mon = mo - 1,
+                      .tm_mday = d,
+                      .tm_hour = h - zh,
+                      .tm_min = mi - zm,
+                      .tm_sec = s };
     at = timegm(&tm);
     return at > 0 && at < TIME_S_MAX ? at : 0;
 }
@@ -419,7 +425,8 @@ static int parse_head(const char *text, size_t len, const struct cursor *rows, j
 {
     CLEANUP(buf_release) struct buf head = { .max = 1 << 20 };
 
-    if (buf_add(&head, text, (size_t)(rows->at - text), err) != 0 || buf_adds(&head, "[]", err) != 0 ||
+    if (buf_add(&head, text, (size_t)(rows->at - text), err) != 0 ||
+        buf_adds(&head, "[]", err) != 0 ||
         buf_add(&head, rows->end, (size_t)(text + len - rows->end), err) != 0)
         return err_ctx(err, "the file beside its 'results'");
     return jsonx_parse(head.data, head.len, "the file", out, err);

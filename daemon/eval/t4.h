@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reader of tuning results in the T4 format: {"metadata", "results": [{"configuration", "invalidity", "times",
- * "measurements", "objectives"}], "schema_version"}, plain or gzip. Strict about what is used, deaf to what is not:
- * a row has a configuration of named scalars and either a positive value of its first objective (lower is better) or
- * the class of its failure. Times become milliseconds. Rows are parsed one by one, so that beside the text only the rows
- * themselves are held. docs/recorded.md has the rules. Thread: worker, blocks.
+ * Reader of tuning results in the T4 format: {"metadata", "results": [{"configuration",
+ * "invalidity", "times", "measurements", "objectives"}], "schema_version"}, plain or gzip. Strict
+ * about what is used, deaf to what is not: a row has a configuration of named scalars and either a
+ * positive value of its first objective (lower is better) or the class of its failure. Times become
+ * milliseconds. Rows are parsed one by one, so that beside the text only the rows themselves are
+ * held. docs/recorded.md has the rules. Thread: worker, blocks.
  */
 #ifndef KS_EVAL_T4_H
 #define KS_EVAL_T4_H
@@ -44,8 +45,8 @@ struct t4 {
 };
 
 /*
- * Reads what the descriptor holds, from its beginning. `what` names it in errors. ERR_INVALID (not the
- * format; the sentence names the row), ERR_LIMIT, ERR_IO, ERR_NOMEM. Release with t4_release.
+ * Reads what the descriptor holds, from its beginning. `what` names it in errors. ERR_INVALID (not
+ * the format; the sentence names the row), ERR_LIMIT, ERR_IO, ERR_NOMEM. Release with t4_release.
  */
 int t4_read(int fd, const char *what, struct t4 *out, struct err *err);
 /* The same from bytes, plain JSON or gzip. */

@@ -71,10 +71,11 @@ static int files_in(struct msghdr *m, unsigned *count)
 /* Reads bytes and at most one descriptor, close-on-exec; -1 with errno as read(2) has it. */
 static ssize_t receive(struct rpc_conn *c, char *chunk, size_t size, bool *too_many)
 {
-    char control[CMSG_SPACE(4 * sizeof(int))];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
     struct iovec iov = { chunk, size };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof(control) };
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+    };
     ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     unsigned count;
     int fd;
@@ -82,7 +83,8 @@ static ssize_t receive(struct rpc_conn *c, char *chunk, size_t size, bool *too_m
     if (n < 0)
         return n;
     fd = files_in(&m, &count);
-    *too_many = count > 1 || (m.msg_flags & MSG_CTRUNC) || (count > 0 && c->n_files == CONN_FILES_MAX);
+    *too_many =
+        count > 1 || (m.msg_flags & MSG_CTRUNC) || (count > 0 && c->n_files == CONN_FILES_MAX);
     if (fd >= 0 && (*too_many || n == 0))
         close(fd);
     else if (fd >= 0)

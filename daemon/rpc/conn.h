@@ -49,8 +49,8 @@ struct rpc_server {
 };
 
 /*
- * A descriptor that came with the byte before position `end` of the stream: it belongs to the request whose line
- * holds that byte.
+ * A descriptor that came with the byte before position `end` of the stream: it belongs to the
+ * request whose line holds that byte.
  */
 struct conn_file {
     int fd;
@@ -102,7 +102,8 @@ void conn_call_ended(struct rpc_conn *c);
 void conn_flush(struct rpc_conn *c);
 
 /* rpc.c */
-/* One line from the client; `*file` is a descriptor that came with it (-1: none) and -1 afterwards when it was taken. */
+/* One line from the client; `*file` is a descriptor that came with it (-1: none) and -1 afterwards
+ * when it was taken. */
 void rpc_dispatch(struct rpc_conn *c, const char *line, size_t len, int *file);
 /* An error that belongs to no call; `id` borrowed, NULL sends null. */
 void rpc_send_error(struct rpc_conn *c, const json_t *id, int number, const struct err *err);

@@ -268,21 +268,24 @@ static int file_check(const struct rpc_method *m, int fd, struct err *err)
 
     if (fd < 0)
         return err_set(err, ERR_INVALID,
-                       "'%s' needs a file: its descriptor comes with the request (SCM_RIGHTS)", m->name);
+                       "'%s' needs a file: its descriptor comes with the request (SCM_RIGHTS)",
+                       m->name);
     mode = fcntl(fd, F_GETFL);
     if (fstat(fd, &st) != 0 || mode < 0)
-        return err_set(err, ERR_IO, "the file of '%s' cannot be looked at: %s", m->name, strerror(errno));
+        return err_set(err, ERR_IO, "the file of '%s' cannot be looked at: %s", m->name,
+                       strerror(errno));
     if (!S_ISREG(st.st_mode) || (mode & O_ACCMODE) == O_WRONLY || (mode & O_PATH))
-        return err_set(err, ERR_INVALID, "the file of '%s' must be a regular file, open for reading",
-                       m->name);
+        return err_set(err, ERR_INVALID,
+                       "the file of '%s' must be a regular file, open for reading", m->name);
     if ((uint64_t)st.st_size > PROTO_FILE_MAX)
-        return err_set(err, ERR_LIMIT, "the file of '%s' has %lld bytes; at most %u are allowed", m->name,
-                       (long long)st.st_size, PROTO_FILE_MAX);
+        return err_set(err, ERR_LIMIT, "the file of '%s' has %lld bytes; at most %u are allowed",
+                       m->name, (long long)st.st_size, PROTO_FILE_MAX);
     return 0;
 }
 
 /* The walker: everything that is common to all methods, then the method. */
-static void call_begin(struct rpc_conn *c, const struct rpc_method *m, struct message *msg, int *file)
+static void call_begin(struct rpc_conn *c, const struct rpc_method *m, struct message *msg,
+                       int *file)
 {
     struct rpc_call *call = call_new(c, m, TAKE(msg->id));
     struct err err;

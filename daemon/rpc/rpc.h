@@ -20,8 +20,8 @@ struct rpc_call;
 struct rpc_server;
 
 enum {
-    RPC_WRITE = 1,    /* changes something; refused with CONFLICT once the daemon is stopping */
-    RPC_STREAM = 2,   /* may call rpc_subscribe */
+    RPC_WRITE = 1,     /* changes something; refused with CONFLICT once the daemon is stopping */
+    RPC_STREAM = 2,    /* may call rpc_subscribe */
     RPC_ANY_STATE = 4, /* also answered before hello and while stopping */
     RPC_FILE = 8       /* needs a file: a descriptor that comes with the request */
 };
@@ -72,8 +72,8 @@ struct daemon *rpc_daemon(const struct rpc_call *call);
 void *rpc_call_params(const struct rpc_call *call);
 struct rpc_server *rpc_call_server(const struct rpc_call *call);
 /*
- * The file of a method with RPC_FILE: a regular file of at most PROTO_FILE_MAX bytes, open for reading. Borrowed: it is
- * closed with the call. Its offset is the caller's business: use pread.
+ * The file of a method with RPC_FILE: a regular file of at most PROTO_FILE_MAX bytes, open for
+ * reading. Borrowed: it is closed with the call. Its offset is the caller's business: use pread.
  */
 int rpc_call_file(const struct rpc_call *call);
 /* Has the caller gone? Then a long job may stop early; the call must still be answered. */

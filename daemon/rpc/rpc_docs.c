@@ -12,11 +12,16 @@
 
 /* Sorted by name. */
 const struct rpc_method *const rpc_groups[] = {
-    rpc_device_methods,  rpc_eval_methods,
-    rpc_insight_methods, rpc_kb_methods,
-    rpc_program_methods, rpc_query_methods,
-    rpc_search_methods,  rpc_status_methods,
-    rpc_task_methods,    rpc_task_admin_methods,
+    rpc_device_methods,
+    rpc_eval_methods,
+    rpc_insight_methods,
+    rpc_kb_methods,
+    rpc_program_methods,
+    rpc_query_methods,
+    rpc_search_methods,
+    rpc_status_methods,
+    rpc_task_methods,
+    rpc_task_admin_methods,
     NULL,
 };
 
@@ -53,10 +58,12 @@ static const char intro[] =
     "| notifications waiting for a slow reader | %d bytes | the stream is dropped |\n"
     "| streams watched by a connection | %d | error LIMIT |\n"
     "\n"
-    "A method that takes a file gets its descriptor with the request (SCM_RIGHTS): one regular file, open "
-    "for reading,\n"
-    "of at most %u bytes, sent along with any byte of the request's line. A descriptor that came with another "
-    "request is closed.\n"
+    "A method that takes a file gets its descriptor with the request (SCM_RIGHTS): one regular "
+    "file, open for reading,\n"
+    "of at most %u bytes. It belongs to the request whose line holds the last byte of the message "
+    "that it came\n"
+    "with; one that came with a request that takes no file is closed, and two in a message end the "
+    "connection.\n"
     "\n"
     "A stream that is dropped ends with the notification `stream.dropped` `{key, reason}`; the "
     "connection goes on.\n"
@@ -111,10 +118,9 @@ static int add_method(struct buf *out, const struct rpc_method *m)
 
 int rpc_docs(struct buf *out, struct err *err)
 {
-    int rc =
-        buf_addf(out, intro, PROTO_VERSION, PROTO_VERSION, PROTO_VERSION, PROTO_REQUEST_MAX,
-                 PROTO_REPLY_MAX, CONN_CALLS_MAX, CONN_OUT_PAUSE, CONN_OUT_STREAM, CONN_SUBS_MAX,
-                 PROTO_FILE_MAX);
+    int rc = buf_addf(out, intro, PROTO_VERSION, PROTO_VERSION, PROTO_VERSION, PROTO_REQUEST_MAX,
+                      PROTO_REPLY_MAX, CONN_CALLS_MAX, CONN_OUT_PAUSE, CONN_OUT_STREAM,
+                      CONN_SUBS_MAX, PROTO_FILE_MAX);
 
     if (rc == 0)
         rc = add_errors(out);

@@ -107,8 +107,10 @@ static void kb_import_call(struct rpc_call *call, void *params)
 }
 
 const struct rpc_method rpc_kb_methods[] = {
-    { METHOD_KB_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE, kb_import_call,
-      "Store the records of a file as evaluations of a device, with the evidence that follows from them. The "
+    { METHOD_KB_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE,
+      kb_import_call,
+      "Store the records of a file as evaluations of a device, with the evidence that follows from "
+      "them. The "
       "same file again changes nothing.",
       "{task, device, assignments, valid, failures{}, parameters, devices[], changed}", NULL },
 

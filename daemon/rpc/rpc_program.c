@@ -230,7 +230,8 @@ static int find_program(struct kb *kb, const char *prefix, struct match *m, stru
     return 0;
 }
 
-/* A recorded space lists its assignments by the thousand: their number is enough, beside the parameters. */
+/* A recorded space lists its assignments by the thousand: their number is enough, beside the
+ * parameters. */
 static void shorten_space(json_t *program)
 {
     json_t *space = json_copy(json_object_get(program, "space"));
@@ -271,7 +272,8 @@ const struct rpc_method rpc_program_methods[] = {
       "assignment} or null}]}",
       NULL },
     { METHOD_PROGRAM_SHOW, show_rows, sizeof(struct show_params), 0, program_show,
-      "One program: source, space and settings, and where it was measured. What stands for a recorded space has no "
+      "One program: source, space and settings, and where it was measured. What stands for a "
+      "recorded space has no "
       "source: an assignment is all there is.",
       "the program's document with id and measured[as the rows of program.list]", NULL },
     { 0 },

@@ -142,8 +142,8 @@ static json_t *features_of(const struct pack_definition *def, const json_t *devi
     return features;
 }
 
-static void fill_spec(struct search_spec *spec, const struct start_params *p, const struct budget *budget,
-                      const char *device, const char *set)
+static void fill_spec(struct search_spec *spec, const struct start_params *p,
+                      const struct budget *budget, const char *device, const char *set)
 {
     new_search_id(spec->id);
     spec->task = xstrdup(p->task);
@@ -235,8 +235,9 @@ static int start_recorded_run(struct work *w, struct err *err)
     if (task_recorded(d, p->task, &doc, err) != 0)
         return -1;
     if (p->set != NULL && strcmp(p->set, RECORDED_SET) != 0)
-        return err_set(err, ERR_NOT_FOUND, "task '%s' has no workload set '%s'; it has: " RECORDED_SET,
-                       p->task, p->set);
+        return err_set(err, ERR_NOT_FOUND,
+                       "task '%s' has no workload set '%s'; it has: " RECORDED_SET, p->task,
+                       p->set);
     if (recorded_device(doc, p->task, p->device, d->conf->default_device, &device, err) != 0)
         return -1;
     sr->device = xstrdup(device);
@@ -271,7 +272,8 @@ static void start_recorded_done(struct work *w, const struct err *err)
     } else {
         fill_spec(&spec, sr->params, &sr->budget, sr->device, RECORDED_SET);
         recorded_scope(sr, &scope);
-        searches_start(rpc_daemon(sr->call)->searches, &spec, &scope, NULL, NULL, started, sr->call);
+        searches_start(rpc_daemon(sr->call)->searches, &spec, &scope, NULL, NULL, started,
+                       sr->call);
     }
     free(sr->device);
     free(sr->program);
@@ -279,7 +281,8 @@ static void start_recorded_done(struct work *w, const struct err *err)
     free(sr);
 }
 
-static void start_recorded(struct rpc_call *call, struct start_params *p, const struct budget *budget)
+static void start_recorded(struct rpc_call *call, struct start_params *p,
+                           const struct budget *budget)
 {
     struct start_recorded *sr = xcalloc(1, sizeof(*sr));
 

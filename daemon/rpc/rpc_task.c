@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * task.list, task.show and task.import_recorded. Task packs are in memory, so the loop answers itself; recorded
- * tasks are documents, which workers read.
+ * task.list, task.show and task.import_recorded. Task packs are in memory, so the loop answers
+ * itself; recorded tasks are documents, which workers read.
  */
 #include "base/mem.h"
 #include "daemon.h"
@@ -139,15 +139,18 @@ const struct rpc_method rpc_task_methods[] = {
     { METHOD_TASK_LIST, NULL, 0, 0, task_list, "The tasks there are, and packs that are broken.",
       "{tasks[{name, family, summary, ...}], broken[{dir, problems[]}]}", NULL },
     { METHOD_TASK_SHOW, show_rows, sizeof(struct show_params), 0, task_show,
-      "One task: axes, tensors, tolerances, workload sets, tunables. Of a recorded one: parameters and "
+      "One task: axes, tensors, tolerances, workload sets, tunables. Of a recorded one: parameters "
+      "and "
       "devices.",
-      "the definition; docs/design.md section 2 has its members, docs/recorded.md those of a recorded "
+      "the definition; docs/design.md section 2 has its members, docs/recorded.md those of a "
+      "recorded "
       "task",
       NULL },
     { METHOD_TASK_IMPORT_RECORDED, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE,
       task_import_recorded,
       "Make a replay task of a recorded tuning space (T4, plain or gzip), or extend one to another "
       "device. The same file again changes nothing.",
-      "{task, device, assignments, valid, failures{}, parameters, devices[], noise, changed}", NULL },
+      "{task, device, assignments, valid, failures{}, parameters, devices[], noise, changed}",
+      NULL },
     { 0 },
 };

@@ -114,7 +114,8 @@ static json_t *template_program(struct search_scope *scope, const char *source, 
 
     id_of_json(identity, &scope->program, &ignored);
     return json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", scope->language, "settings",
-                     "-O3 -march=native", "source", source, "family", scope->family, "space", space);
+                     "-O3 -march=native", "source", source, "family", scope->family, "space",
+                     space);
 }
 
 void searches_start(struct searches *ss, struct search_spec *spec, struct search_scope *scope,

@@ -10,9 +10,9 @@
 #include "base/str.h"
 
 enum {
-    RECORDS_MIN = 4,      /* fewer successes say too little to be a source */
+    RECORDS_MIN = 4,       /* fewer successes say too little to be a source */
     RECORDS_MAX = 1 << 18, /* of one source: a full table of a recorded space */
-    NEAR_BEST_Q = 100000, /* a second adoption must have been within 10 % of the first */
+    NEAR_BEST_Q = 100000,  /* a second adoption must have been within 10 % of the first */
 };
 
 /* Records of one source, gathered in sequence order. */
@@ -275,7 +275,8 @@ int memory_recall(struct kb *kb, const struct space *space, const char *family, 
     m->as_of = kb_last_seq(kb);
     if (kb_each_doc(kb, KB_DEVICE, list_device, &devices, err) == 0 &&
         find_sources(kb, space, &devices, relatives, n, m, err) == 0 &&
-        choose_adoptions(kb, space, MIN(adopt_max, (size_t)MEMORY_ADOPT_MAX), adopt_least, m, err) == 0) {
+        choose_adoptions(kb, space, MIN(adopt_max, (size_t)MEMORY_ADOPT_MAX), adopt_least, m,
+                         err) == 0) {
         struct insight_scan scan = { m, space, family, device_class };
 
         if (m->n_adoptions > 0)

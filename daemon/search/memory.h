@@ -54,8 +54,8 @@ struct memory {
 
 /*
  * Looks for sources among `relatives` on `device` and on other devices (their similarity is halved
- * when the class differs), and picks at most `adopt` assignments to measure, from sources of at least
- * the similarity `adopt_least`. An empty memory is no error.
+ * when the class differs), and picks at most `adopt` assignments to measure, from sources of at
+ * least the similarity `adopt_least`. An empty memory is no error.
  */
 int memory_recall(struct kb *kb, const struct space *space, const char *family, const char *device,
                   const char *device_class, const struct memory_relative *relatives, size_t n,

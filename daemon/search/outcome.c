@@ -282,6 +282,15 @@ static int record_known(struct journal *j, struct trial *t, const struct trial *
     return end_when_stagnant(j, err);
 }
 
+/*
+ * Times that scatter, or that do not fit what was seen from outside, say something of the machine
+ * first (a crowded one starves the judge as well): only a program that is always so has failed.
+ */
+static bool is_doubtful(enum eval_status status)
+{
+    return status == EVAL_UNSTABLE || status == EVAL_CLOCK_TAMPERED;
+}
+
 int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
 {
     struct search *s = j->search;
@@ -299,9 +308,7 @@ int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
     }
     if (!eval_status_blames(o->result->status) && o->result->status != EVAL_OK)
         return record_lost(j, t, o, err);
-    /* Times that scatter say something of the machine first: only a program that always does has
-     * failed. */
-    if (o->result->status == EVAL_UNSTABLE && t->tries + 1 < SEARCH_TRIES_MAX)
+    if (is_doubtful(o->result->status) && t->tries + 1 < SEARCH_TRIES_MAX)
         return add_lost(j, t, o, err);
     if (add_evaluation(j, t, o, now_s, &fact, err) != 0)
         return -1;

@@ -31,8 +31,8 @@ json_t *packed_json(const void *data, size_t len)
     char hex[HEX_SIZE];
     int n;
 
-    if (packed == NULL || len > PACKED_MAX || compress2(packed, &packed_len, data, len, LEVEL) != Z_OK ||
-        sha256_hex(data, len, hex) != 0)
+    if (packed == NULL || len > PACKED_MAX ||
+        compress2(packed, &packed_len, data, len, LEVEL) != Z_OK || sha256_hex(data, len, hex) != 0)
         return NULL;
     text = malloc(packed_len / 3 * 4 + 8);
     if (text == NULL)

@@ -17,8 +17,8 @@ enum { PACKED_MAX = 512 << 20 /* bytes, unpacked */ };
 /* Fresh; NULL when memory is out or there are more than PACKED_MAX bytes. */
 json_t *packed_json(const void *data, size_t len);
 /*
- * Appends the bytes to `out`, whose cap bounds them. ERR_CORRUPT names `what` when they are not what
- * was packed, ERR_LIMIT, ERR_NOMEM.
+ * Appends the bytes to `out`, whose cap bounds them. ERR_CORRUPT names `what` when they are not
+ * what was packed, ERR_LIMIT, ERR_NOMEM.
  */
 int packed_read(const json_t *j, const char *what, struct buf *out, struct err *err);
 

@@ -10,7 +10,8 @@
 #include "search/packed.h"
 #include "search/space_impl.h"
 
-/* The columns are 16-bit numbers in the machine's order, which is little-endian wherever this runs. */
+/* The columns are 16-bit numbers in the machine's order, which is little-endian wherever this runs.
+ */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "stored tables are little-endian");
 
 /* ---- Writing ---- */
@@ -132,7 +133,8 @@ int space_table_unpack(const json_t *doc, struct space **out, struct err *err)
 
     if (n == 0 || n > SPACE_ROWS_MAX || width == 0 || width > SPACE_PARAMS_MAX)
         return damaged(err, "dimensions");
-    if (packed_read(json_object_get(doc, "columns"), "a stored table of assignments", &bytes, err) != 0)
+    if (packed_read(json_object_get(doc, "columns"), "a stored table of assignments", &bytes,
+                    err) != 0)
         return -1;
     if (bytes.len != n * width * sizeof(uint16_t))
         return damaged(err, "columns");

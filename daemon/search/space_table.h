@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A space of rows as a document of a few kilobytes: {"parameters": [{"name", "type", "values"}], "rows": n,
- * "columns": packed}. The form is canonical: parameters by name, rows by value index, so that equal sets of
- * assignments are equal documents, whatever file they came from. Thread: any.
+ * A space of rows as a document of a few kilobytes: {"parameters": [{"name", "type", "values"}],
+ * "rows": n, "columns": packed}. The form is canonical: parameters by name, rows by value index, so
+ * that equal sets of assignments are equal documents, whatever file they came from. Thread: any.
  */
 #ifndef KS_SEARCH_SPACE_TABLE_H
 #define KS_SEARCH_SPACE_TABLE_H

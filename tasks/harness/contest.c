@@ -17,6 +17,15 @@
 #define LOOSE 0.2     /* wider than that, timing goes on past its budget, */
 #define EXCUSES 3     /* pairs that are left out because of the candidate alone */
 #define PATIENCE 3    /* up to so many times of it */
+/*
+ * A duel decides between programs that may differ by a percent or two, so it goes on until half of
+ * the interval of their ratio is DUEL_TIGHT: soon on a quiet machine, for up to DUEL_PATIENCE times
+ * the budget and DUEL_PAIRS times the pairs on a busy one.
+ */
+#define DUEL_TIGHT 0.006
+#define DUEL_PATIENCE 12
+#define DUEL_PAIRS 16
+#define SAMPLES_MAX 1024 /* pairs of a workload */
 /* Faster than this share of the roofline is impossible: the rates are measured ones, perhaps on a
  * busy day. */
 #define FLOOR_SHARE                                                                                \
@@ -316,7 +325,7 @@ static int watch_pair(struct stage *s, struct fail *f)
 
 static struct estimate estimate(const struct contest_result *r, enum confine_role over)
 {
-    double logs[1024], scratch[1024];
+    double logs[SAMPLES_MAX], scratch[SAMPLES_MAX];
     size_t n = MIN((size_t)r->n, ARRAY_LEN(logs));
 
     for (size_t i = 0; i < n; i++)
@@ -324,23 +333,34 @@ static struct estimate estimate(const struct contest_result *r, enum confine_rol
     return stats_pairs(logs, n, scratch);
 }
 
-/* Half of the wider of the intervals that this workload is about. */
-static double width(const struct contest *c, const struct contest_result *r)
+static bool is_duel(const struct contest *c)
 {
-    double half = estimate(r, ROLE_BASELINE).half;
+    return c->peers[ROLE_CHAMPION] != NULL;
+}
 
-    return c->peers[ROLE_CHAMPION] ? MAX(half, estimate(r, ROLE_CHAMPION).half) : half;
+static int pairs_limit(const struct contest *c)
+{
+    return MIN(c->job->pairs_max * (is_duel(c) ? DUEL_PAIRS : 1), SAMPLES_MAX);
+}
+
+/* How long timing may go on when it does not become precise. */
+static uint64_t patience_ns(const struct contest *c)
+{
+    return (uint64_t)(c->job->budget_s * 1e9 * (is_duel(c) ? DUEL_PATIENCE : PATIENCE));
 }
 
 static bool is_enough(const struct contest *c, const struct contest_result *r, uint64_t spent_ns)
 {
     uint64_t budget_ns = (uint64_t)(c->job->budget_s * 1e9);
+    double half = estimate(r, ROLE_BASELINE).half;
 
     if (r->n < c->job->pairs_min)
         return false;
-    if (spent_ns >= PATIENCE * budget_ns)
+    if (spent_ns >= patience_ns(c))
         return true;
-    return width(c, r) <= (spent_ns >= budget_ns ? LOOSE : TIGHT);
+    if (is_duel(c))
+        return estimate(r, ROLE_CHAMPION).half <= DUEL_TIGHT && half <= LOOSE;
+    return half <= (spent_ns >= budget_ns ? LOOSE : TIGHT);
 }
 
 /* A pair that is not timed, with one group of the candidate's events counted. */
@@ -408,19 +428,20 @@ static int time_pairs(struct stage *s, struct contest_result *r, struct fail *f)
 {
     const struct contest *c = s->c;
     uint64_t start = now_ns();
+    uint64_t budget_ns = (uint64_t)(c->job->budget_s * 1e9);
     int watched = (int)rng_below(&s->rng, (uint64_t)c->job->pairs_min), excuses[2] = { 0 };
     struct pair pair;
 
     if (warm_up(s, &r->counts, f) != 0)
         return -1;
-    for (int turn = 0; r->n < c->job->pairs_max; turn++) {
+    for (int turn = 0; r->n < pairs_limit(c); turn++) {
         if (turn == watched && watch_pair(s, f) != 0)
             return -1;
         refresh(s, &pair);
         if (call_all(s, &pair, r->n, false, f) != 0 || compare_pair(s, &pair, f) != 0)
             return -1;
-        if (is_disturbed(&pair, excuses) && r->disturbed < c->job->pairs_max &&
-            (double)(now_ns() - start) < c->job->budget_s * 1e9) {
+        if (is_disturbed(&pair, excuses) && r->disturbed < pairs_limit(c) &&
+            now_ns() - start < (is_duel(c) ? patience_ns(c) : budget_ns)) {
             r->disturbed++;
             continue;
         }
@@ -435,7 +456,7 @@ static int time_pairs(struct stage *s, struct contest_result *r, struct fail *f)
 
 static uint64_t median_ns(const struct contest_result *r, enum confine_role role)
 {
-    double v[1024];
+    double v[SAMPLES_MAX];
     size_t n = MIN((size_t)r->n, ARRAY_LEN(v));
 
     for (size_t i = 0; i < n; i++)
@@ -504,9 +525,9 @@ int contest_run(const struct contest *c, struct contest_result *out, struct fail
     counts_clear(&out->counts);
     s.rng = rng_derive(c->job->seed, "contest", (uint64_t)c->index);
     for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
-        out->ns[role] = calloc((size_t)c->job->pairs_max, sizeof(uint64_t));
+        out->ns[role] = calloc((size_t)pairs_limit(c), sizeof(uint64_t));
         if (out->ns[role] == NULL)
-            return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for %d samples", c->job->pairs_max);
+            return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for %d samples", pairs_limit(c));
     }
     return contest_steps(&s, out, f);
 }

@@ -266,8 +266,7 @@ static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
         return -1;
     if (build_candidate(c, e, &b, f) != 0 || start_baseline(c, f) != 0)
         return -1;
-    if (c->job->champion.source &&
-        start_known(c, ROLE_CHAMPION, &c->job->champion, NULL, f) != 0)
+    if (c->job->champion.source && start_known(c, ROLE_CHAMPION, &c->job->champion, NULL, f) != 0)
         return -1;
     /* the last: what loading it does to memory finds the others settled */
     if (start_peer(c, ROLE_CANDIDATE, &b, f) != 0)

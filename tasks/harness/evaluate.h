@@ -23,7 +23,7 @@ struct evaluation {
     double roofline;                        /* geometric mean; 0: not known */
     double build_ms;
     size_t object_bytes;
-    char *log; /* owned; the compiler's words on the candidate; may be NULL */
+    char *log;      /* owned; the compiler's words on the candidate; may be NULL */
     json_t *report; /* owned; what its build tells (report.h); may be NULL */
     uint64_t total_ns;
 };

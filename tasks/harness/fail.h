@@ -27,7 +27,7 @@
     X(SANDBOX_VIOLATION, "sandbox_violation")                                                      \
     X(CLOCK_TAMPERED, "clock_tampered")                                                            \
     X(RESULT_FORGED, "result_forged")                                                              \
-    X(KNOWN, "known") /* not measured: its object is one of the job's known ones */          \
+    X(KNOWN, "known") /* not measured: its object is one of the job's known ones */                \
     X(UNSTABLE, "unstable")                                                                        \
     X(INFRASTRUCTURE, "infrastructure")
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recorded tuning spaces through the socket: importing both ways, searching on them, and everything around. */
+/* Recorded tuning spaces through the socket: importing both ways, searching on them, and everything
+ * around. */
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -35,7 +36,7 @@ static char *write_file(struct e2e *e, const char *name, const struct t4_synthet
 
 static void send_with_files(int socket, const char *text, const int *fds, size_t n)
 {
-    char control[CMSG_SPACE(4 * sizeof(int))] = { 0 };
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))] = { 0 };
     struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
@@ -53,10 +54,12 @@ static void send_with_files(int socket, const char *text, const int *fds, size_t
 }
 
 /* One call with the file at `path`; the whole answer. Owned. */
-static json_t *call_file(struct e2e_conn *c, const char *method, const char *params, const char *path)
+static json_t *call_file(struct e2e_conn *c, const char *method, const char *params,
+                         const char *path)
 {
     CLEANUP(freep)
-    char *line = str_printf("{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"%s\",\"params\":%s}\n", method, params);
+    char *line = str_printf("{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"%s\",\"params\":%s}\n",
+                            method, params);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     assert_true(fd >= 0);
@@ -65,37 +68,42 @@ static json_t *call_file(struct e2e_conn *c, const char *method, const char *par
     return e2e_line(c);
 }
 
-static json_t *result_file(struct e2e_conn *c, const char *method, const char *params, const char *path)
+static json_t *result_file(struct e2e_conn *c, const char *method, const char *params,
+                           const char *path)
 {
     json_auto_t *answer = call_file(c, method, params, path);
 
     if (json_object_get(answer, "result") == NULL)
-        fail_msg("%s: %s", method, jsonx_str(json_object_get(answer, "error"), "message", "no answer"));
+        fail_msg("%s: %s", method,
+                 jsonx_str(json_object_get(answer, "error"), "message", "no answer"));
     return json_incref(json_object_get(answer, "result"));
 }
 
-static void refused_file(struct e2e_conn *c, const char *method, const char *params, const char *path,
-                         const char *name, const char *words)
+static void refused_file(struct e2e_conn *c, const char *method, const char *params,
+                         const char *path, const char *name, const char *words)
 {
     json_auto_t *answer = call_file(c, method, params, path);
     const json_t *error = json_object_get(answer, "error");
 
     if (strcmp(jsonx_str(json_object_get(error, "data"), "name", ""), name) != 0 ||
         strstr(jsonx_str(error, "message", ""), words) == NULL)
-        fail_msg("%s gave: %s\n not %s: %s", method, jsonx_str(error, "message", "success"), name, words);
+        fail_msg("%s gave: %s\n not %s: %s", method, jsonx_str(error, "message", "success"), name,
+                 words);
 }
 
-static void import(struct e2e *e, struct e2e_conn *c, const char *device, const struct t4_synthetic *s,
-                   bool noise)
+static void import(struct e2e *e, struct e2e_conn *c, const char *device,
+                   const struct t4_synthetic *s, bool noise)
 {
     CLEANUP(freep) char *path = write_file(e, "t.json", s);
     CLEANUP(freep)
-    char *params = str_printf("{\"name\":\"syn\",\"device\":\"%s\",\"noise\":%s}", device, noise ? "true" : "false");
+    char *params = str_printf("{\"name\":\"syn\",\"device\":\"%s\",\"noise\":%s}", device,
+                              noise ? "true" : "false");
 
     json_decref(result_file(c, "task.import_recorded", params, path));
 }
 
-static void import_facts(struct e2e *e, struct e2e_conn *c, const char *device, const struct t4_synthetic *s)
+static void import_facts(struct e2e *e, struct e2e_conn *c, const char *device,
+                         const struct t4_synthetic *s)
 {
     CLEANUP(freep) char *path = write_file(e, "t.json", s);
     CLEANUP(freep)
@@ -212,7 +220,8 @@ static void a_space_is_imported_once_and_listed(void **state)
             mine = task;
     }
     assert_non_null(mine);
-    assert_string_equal(json_string_value(json_array_get(json_object_get(mine, "devices"), 0)), "A");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(mine, "devices"), 0)),
+                        "A");
     show = e2e_result(&c, "task.show", "{\"task\":\"syn\"}");
     assert_int_equal(json_array_size(json_object_get(show, "parameters")), 5);
     assert_null(json_object_get(show, "table"));
@@ -229,20 +238,24 @@ static void another_table_under_one_name_is_a_conflict(void **state)
     struct e2e_conn c = begin(e, 0);
     CLEANUP(freep) char *b = write_file(e, "b.json", &on_b);
     CLEANUP(freep) char *odd = str_printf("%s/odd.json", e->dir);
-    static const char odd_text[] = "{\"results\":[{\"configuration\":{\"other\":1},\"invalidity\":\"correct\",\"times\":{},"
-                                   "\"measurements\":[{\"name\":\"time\",\"value\":1}],\"objectives\":[\"time\"]}]}";
+    static const char odd_text[] =
+        "{\"results\":[{\"configuration\":{\"other\":1},\"invalidity\":\"correct\",\"times\":{},"
+        "\"measurements\":[{\"name\":\"time\",\"value\":1}],\"objectives\":[\"time\"]}]}";
     struct err err;
 
     import(e, &c, "A", &on_a, false);
-    refused_file(&c, "task.import_recorded", "{\"name\":\"syn\",\"device\":\"A\"}", b, "CONFLICT", "another table");
+    refused_file(&c, "task.import_recorded", "{\"name\":\"syn\",\"device\":\"A\"}", b, "CONFLICT",
+                 "another table");
     CLEANUP(freep) char *a = write_file(e, "a.json", &on_a);
-    refused_file(&c, "task.import_recorded", "{\"name\":\"syn\",\"device\":\"A\",\"noise\":true}", a, "CONFLICT",
-                 "without noise");
+    refused_file(&c, "task.import_recorded", "{\"name\":\"syn\",\"device\":\"A\",\"noise\":true}",
+                 a, "CONFLICT", "without noise");
     assert_ok(file_write(odd, odd_text, sizeof(odd_text) - 1, 0600, &err), err);
-    refused_file(&c, "task.import_recorded", "{\"name\":\"syn\",\"device\":\"C\"}", odd, "CONFLICT", "parameters");
-    refused_file(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"syn\",\"device\":\"C\"}", odd, "CONFLICT",
+    refused_file(&c, "task.import_recorded", "{\"name\":\"syn\",\"device\":\"C\"}", odd, "CONFLICT",
                  "parameters");
-    refused_file(&c, "task.import_recorded", "{\"name\":\"vector_add_l1\",\"device\":\"A\"}", a, "CONFLICT", "pack");
+    refused_file(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"syn\",\"device\":\"C\"}", odd,
+                 "CONFLICT", "parameters");
+    refused_file(&c, "task.import_recorded", "{\"name\":\"vector_add_l1\",\"device\":\"A\"}", a,
+                 "CONFLICT", "pack");
     /* another device is another table */
     import(e, &c, "B", &on_b, false);
     end(e, &c);
@@ -257,21 +270,31 @@ static void bad_requests_get_a_sentence_and_the_daemon_goes_on(void **state)
     struct err err;
 
     assert_ok(file_write(bad, "\x1f\x8b\x08garbage", 10, 0600, &err), err);
-    refused_file(&c, "task.import_recorded", "{\"name\":\"x\",\"device\":\"A\"}", bad, "INVALID", "gzip");
-    refused_file(&c, "task.import_recorded", "{\"name\":\"x\"}", a, "INVALID", "'device' is missing");
-    refused_file(&c, "task.import_recorded", "{\"name\":\"x\",\"device\":\"A\"}", "/dev/null", "INVALID", "regular file");
-    refused_file(&c, "kb.import", "{\"format\":\"pack\",\"task\":\"x\",\"device\":\"A\"}", a, "INVALID", "one of t4");
-    e2e_refused(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"x\",\"device\":\"A\"}", "INVALID", "needs a file");
+    refused_file(&c, "task.import_recorded", "{\"name\":\"x\",\"device\":\"A\"}", bad, "INVALID",
+                 "gzip");
+    refused_file(&c, "task.import_recorded", "{\"name\":\"x\"}", a, "INVALID",
+                 "'device' is missing");
+    refused_file(&c, "task.import_recorded", "{\"name\":\"x\",\"device\":\"A\"}", "/dev/null",
+                 "INVALID", "regular file");
+    refused_file(&c, "kb.import", "{\"format\":\"pack\",\"task\":\"x\",\"device\":\"A\"}", a,
+                 "INVALID", "one of t4");
+    e2e_refused(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"x\",\"device\":\"A\"}", "INVALID",
+                "needs a file");
     e2e_refused(&c, "search.start", "{\"task\":\"x\"}", "NOT_FOUND", "there is no task 'x'");
-    e2e_refused(&c, "eval.run", "{\"task\":\"x\",\"source\":\"y\"}", "NOT_FOUND", "there is no task 'x'");
+    e2e_refused(&c, "eval.run", "{\"task\":\"x\",\"source\":\"y\"}", "NOT_FOUND",
+                "there is no task 'x'");
     import(e, &c, "A", &on_a, false);
-    e2e_refused(&c, "search.start", "{\"task\":\"syn\",\"device\":\"Z\"}", "NOT_FOUND", "it has: A");
-    e2e_refused(&c, "search.start", "{\"task\":\"syn\",\"set\":\"cpu\"}", "NOT_FOUND", "no workload set 'cpu'");
-    e2e_refused(&c, "eval.run", "{\"task\":\"syn\",\"source\":\"y\"}", "INVALID", "recorded tuning space");
+    e2e_refused(&c, "search.start", "{\"task\":\"syn\",\"device\":\"Z\"}", "NOT_FOUND",
+                "it has: A");
+    e2e_refused(&c, "search.start", "{\"task\":\"syn\",\"set\":\"cpu\"}", "NOT_FOUND",
+                "no workload set 'cpu'");
+    e2e_refused(&c, "eval.run", "{\"task\":\"syn\",\"source\":\"y\"}", "INVALID",
+                "recorded tuning space");
     import(e, &c, "B", &on_b, false);
     e2e_refused(&c, "search.start", "{\"task\":\"syn\"}", "INVALID", "give one of A, B");
     import_facts(e, &c, "C", &on_b);
-    e2e_refused(&c, "search.start", "{\"task\":\"syn\",\"device\":\"C\"}", "NOT_FOUND", "it has: A, B");
+    e2e_refused(&c, "search.start", "{\"task\":\"syn\",\"device\":\"C\"}", "NOT_FOUND",
+                "it has: A, B");
     end(e, &c);
 }
 
@@ -287,11 +310,14 @@ static void files_belong_to_their_request(void **state)
     /* with a request that takes none: closed, and not kept for the next */
     send_with_files(c.fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n", fds, 1);
     json_decref(e2e_line(&c));
-    e2e_refused(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"x\",\"device\":\"A\"}", "INVALID", "needs a file");
+    e2e_refused(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"x\",\"device\":\"A\"}", "INVALID",
+                "needs a file");
     /* a request before it in the same packet does not get it */
     send_with_files(c.fd,
-                    "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"kb.import\",\"params\":{\"format\":\"t4\",\"task\":"
-                    "\"x\",\"device\":\"A\"}}\n{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"task.import_recorded\","
+                    "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"kb.import\",\"params\":{\"format\":"
+                    "\"t4\",\"task\":"
+                    "\"x\",\"device\":\"A\"}}\n{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"task."
+                    "import_recorded\","
                     "\"params\":{\"name\":\"syn\",\"device\":\"A\"}}\n",
                     fds, 1);
     line = e2e_line(&c);
@@ -305,7 +331,8 @@ static void files_belong_to_their_request(void **state)
     /* two at once end the connection */
     send_with_files(c.fd, "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"status\"}\n", fds, 2);
     line = e2e_line(&c);
-    assert_non_null(strstr(jsonx_str(json_object_get(line, "error"), "message", ""), "at most one file"));
+    assert_non_null(
+        strstr(jsonx_str(json_object_get(line, "error"), "message", ""), "at most one file"));
     json_decref(line);
     assert_null(e2e_line(&c));
     e2e_close(&c);
@@ -338,7 +365,8 @@ static void a_cold_search_finds_the_optimum_reproducibly(void **state)
     assert_true(evals_to(other, best_of(all)) <= 40);
     end(e, &c);
 
-    /* on an empty knowledge base and on a full one the curve of a cold search is the same, byte for byte */
+    /* on an empty knowledge base and on a full one the curve of a cold search is the same, byte for
+     * byte */
     c = begin(e, 1);
     import_facts(e, &c, "A", &on_a);
     import_facts(e, &c, "B", &on_b);
@@ -399,7 +427,8 @@ static void another_device_s_table_in_the_base_makes_a_search_faster(void **stat
     import(e, &c, "A", &on_a, false);
     all = run(&c, ",\"proposer\":\"random\",\"seed\":1,\"budget\":{\"evals\":1000}");
     for (int k = 1; k <= 5; k++) {
-        CLEANUP(freep) char *more = str_printf(",\"cold\":true,\"seed\":%d,\"budget\":{\"evals\":60}", k);
+        CLEANUP(freep)
+        char *more = str_printf(",\"cold\":true,\"seed\":%d,\"budget\":{\"evals\":60}", k);
         json_auto_t *cold = run(&c, more);
 
         cold_log += log((double)evals_to(cold, best_of(all))) / 5;
@@ -417,7 +446,8 @@ static void another_device_s_table_in_the_base_makes_a_search_faster(void **stat
     }
     assert_true(prior);
     if (!(evals_to(warm, best_of(all)) < exp(cold_log)))
-        fail_msg("warm took %ld evaluations, cold %.1f on average", evals_to(warm, best_of(all)), exp(cold_log));
+        fail_msg("warm took %ld evaluations, cold %.1f on average", evals_to(warm, best_of(all)),
+                 exp(cold_log));
     programs = e2e_result(&c, "program.list", "{\"task\":\"syn\"}");
     assert_int_equal(json_array_size(json_object_get(programs, "programs")), 2);
     query = e2e_result(&c, "query", "{\"text\":\"tile\",\"task\":\"syn\",\"device\":\"B\"}");
@@ -437,7 +467,8 @@ static void facts_imported_twice_are_there_once(void **state)
     import(e, &c, "A", &on_a, false);
     a = e2e_result(&c, "kb.verify", "{\"digest\":true}");
     stats = e2e_result(&c, "kb.stats", "{}");
-    assert_int_equal(jsonx_int(json_object_get(stats, "facts"), "evaluation", 0), 2 * T4_SYNTHETIC_ROWS);
+    assert_int_equal(jsonx_int(json_object_get(stats, "facts"), "evaluation", 0),
+                     2 * T4_SYNTHETIC_ROWS);
     assert_true(jsonx_int(json_object_get(stats, "facts"), "evidence", 0) > 100);
     end(e, &c);
     c = begin(e, 1);
@@ -477,7 +508,8 @@ static void noise_is_drawn_and_reproducible(void **state)
 /* Runs ksearch with these arguments; what it printed on stdout as JSON. Owned. */
 static json_t *command(struct e2e *e, const char *args, int want)
 {
-    CLEANUP(freep) char *line = str_printf(KS_BIN_DIR "/ksearch --socket %s --json %s", e->socket, args);
+    CLEANUP(freep)
+    char *line = str_printf(KS_BIN_DIR "/ksearch --socket %s --json %s", e->socket, args);
     FILE *f = popen(line, "r"); /* NOLINT: a test of ours */
     json_t *out;
     int status;
@@ -496,7 +528,8 @@ static void the_command_line_imports_files(void **state)
 {
     struct e2e *e = *state;
     struct e2e_conn c = begin(e, 0);
-    json_auto_t *task = NULL, *same = NULL, *facts = NULL, *program = NULL, *bad = NULL, *pipe_file = NULL;
+    json_auto_t *task = NULL, *same = NULL, *facts = NULL, *program = NULL, *bad = NULL,
+                *pipe_file = NULL;
     json_auto_t *show = NULL;
     CLEANUP(freep) char *id = NULL, *args = NULL;
 
@@ -506,7 +539,8 @@ static void the_command_line_imports_files(void **state)
     same = command(e, "task import " FIXTURE "A100.t4.json.gz --name conv --device A100", 0);
     assert_false(jsonx_bool(same, "changed", 1));
     bad = command(e, "task import " FIXTURE "W6600.t4.json.gz --name conv --device A100", 4);
-    facts = command(e, "kb import " FIXTURE "W6600.t4.json.gz --format t4 --task conv --device W6600", 0);
+    facts = command(
+        e, "kb import " FIXTURE "W6600.t4.json.gz --format t4 --task conv --device W6600", 0);
     assert_int_equal(jsonx_int(facts, "assignments", 0), EXCERPT_ROWS);
     pipe_file = command(e, "kb import /dev/zero --format t4 --task conv --device W6600", 2);
     show = command(e, "search start conv --seed 3 --budget evals=30", 0);

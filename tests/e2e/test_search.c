@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -102,6 +104,30 @@ static void record(struct e2e *e)
     assert_int_equal(e2e_stop(e), 0);
 }
 
+/*
+ * Leaves out tries that a crowded machine spoiled and that were made again: a replay hands out the
+ * records of one program in their order, and a daemon that was killed begins anew.
+ */
+static void drop_spoiled(struct e2e *e)
+{
+    CLEANUP(freep) char *path = str_printf("%s/recording", e->dir);
+    CLEANUP(buf_release) struct buf all = { .max = 64 << 20 }, kept = { .max = 64 << 20 };
+    struct err err;
+
+    assert_ok(file_read(path, &all, &err), err);
+    for (const char *line = buf_str(&all); *line;) {
+        size_t len = strcspn(line, "\n");
+
+        if (!memmem(line, len, "\"status\":\"unstable\"", 19) &&
+            !memmem(line, len, "\"status\":\"clock_tampered\"", 25)) {
+            assert_ok(buf_add(&kept, line, len, &err), err);
+            assert_ok(buf_adds(&kept, "\n", &err), err);
+        }
+        line += len + (line[len] == '\n');
+    }
+    assert_ok(file_write(path, buf_str(&kept), kept.len, 0600, &err), err);
+}
+
 /* A fresh knowledge base that answers evaluations from the recording. */
 static void replay(struct e2e *e, int k)
 {
@@ -144,6 +170,7 @@ static void a_search_killed_at_every_step_ends_in_the_same_state(void **state)
     int k = 1, killed = 0;
 
     record(e);
+    drop_spoiled(e);
     replay(e, 0);
     struct e2e_conn c = e2e_connect(e, true);
     CLEANUP(freep) char *undisturbed = start(&c, ",\"cold\":true,\"budget\":{\"evals\":8}");

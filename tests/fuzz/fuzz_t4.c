@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * T4 files on any bytes. Beyond not crashing: what is taken has a value or a failure in every row, and a table that is
- * made of it survives being stored.
+ * T4 files on any bytes. Beyond not crashing: what is taken has a value or a failure in every row,
+ * and a table that is made of it survives being stored.
  */
 #include <assert.h>
 #include <math.h>

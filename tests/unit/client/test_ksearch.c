@@ -2,7 +2,9 @@
 /* The client library against a fake daemon. */
 #include "ksearch.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include "unit/client/fake_daemon.h"
 #include "unit/test.h"
@@ -380,6 +382,28 @@ static void descriptor_wakes_an_event_loop(void **state)
     talk_close(&t);
 }
 
+/* The daemon's side of it is in e2e_recorded. */
+static void a_file_goes_with_a_request_and_stays_the_caller_s(void **state)
+{
+    static const struct fake_row rows[] = { { .method = "take", .echo = true }, STATUS_ROW, { 0 } };
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    json_t *params = json_pack("{s:i}", "a", 1), *result = NULL;
+    struct talk t;
+
+    assert_true(fd >= 0);
+    talk_open(&t, state, rows);
+    assert_int_equal(ks_call_fd(t.ks, "take", params, fd, &result, &t.error), 0);
+    assert_true(json_equal(json_object_get(result, "params"), params));
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(ks_call_fd(t.ks, "take", params, -1, NULL, &t.error), -1);
+    assert_int_equal(t.error.code, KS_INVALID);
+    expect_status_works(&t);
+    json_decref(params);
+    json_decref(result);
+    close(fd);
+    talk_close(&t);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, test_dir_setup, test_dir_teardown)
@@ -400,6 +424,7 @@ int main(void)
         T(notifications_before_a_break_are_still_given),
         T(both_sides_can_write_at_once),
         T(descriptor_wakes_an_event_loop),
+        T(a_file_goes_with_a_request_and_stays_the_caller_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

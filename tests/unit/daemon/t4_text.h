@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A synthetic recorded space as T4 text: five parameters, one of them constant, a few hundred rows, samples with
- * noise, and devices that are alike but not the same. Thread: any.
+ * A synthetic recorded space as T4 text: five parameters, one of them constant, a few hundred rows,
+ * samples with noise, and devices that are alike but not the same. Thread: any.
  */
 #ifndef KS_TESTS_T4_TEXT_H
 #define KS_TESTS_T4_TEXT_H

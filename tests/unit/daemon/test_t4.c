@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Recorded spaces: the T4 reader on what it must take and what it must refuse, and the table that is made of it. */
+/* Recorded spaces: the T4 reader on what it must take and what it must refuse, and the table that
+ * is made of it. */
 #include <fcntl.h>
 #include <math.h>
 #include <string.h>
@@ -96,7 +97,8 @@ static void a_cut_gzip_file_is_said_to_be_cut(void **state)
 #define ROW(conf, invalidity, rest)                                                                \
     "{\"results\":[{\"configuration\":" conf ",\"invalidity\":" invalidity rest "}]}"
 #define TIMES ",\"times\":{\"runtimes\":[1.5]}"
-#define MEASURED(v) TIMES ",\"measurements\":[{\"name\":\"time\",\"value\":" v "}],\"objectives\":[\"time\"]"
+#define MEASURED(v)                                                                                \
+    TIMES ",\"measurements\":[{\"name\":\"time\",\"value\":" v "}],\"objectives\":[\"time\"]"
 
 static void bad_files_get_a_sentence(void **state)
 {
@@ -126,12 +128,15 @@ static void bad_files_get_a_sentence(void **state)
         { ROW("{\"a\":1}", "\"correct\"", ""), "'times' must be an object" },
         { ROW("{\"a\":1}", "\"correct\"", TIMES), "'objectives' must be a list" },
         { ROW("{\"a\":1}", "\"correct\"", TIMES ",\"objectives\":[\"time\"]"), "it is missing" },
-        { ROW("{\"a\":1}", "\"correct\"", MEASURED("\"TimeoutFailedConfig\"")), "it is TimeoutFailedConfig" },
+        { ROW("{\"a\":1}", "\"correct\"", MEASURED("\"TimeoutFailedConfig\"")),
+          "it is TimeoutFailedConfig" },
         { ROW("{\"a\":1}", "\"correct\"", MEASURED("-2")), "it is -2" },
         { ROW("{\"a\":1}", "\"correct\"", MEASURED("NaN")), "row 1 of 'results'" },
         { ROW("{\"a\":1}", "\"correct\"", MEASURED("1e999")), "row 1 of 'results'" },
-        { ROW("{\"a\":1}", "\"correct\"", ",\"times\":{\"runtimes\":[0]}"), "sample 1 of 'runtimes'" },
-        { ROW("{\"a\":1}", "\"correct\"", ",\"times\":{\"runtimes\":[\"1\"]}"), "sample 1 of 'runtimes'" },
+        { ROW("{\"a\":1}", "\"correct\"", ",\"times\":{\"runtimes\":[0]}"),
+          "sample 1 of 'runtimes'" },
+        { ROW("{\"a\":1}", "\"correct\"", ",\"times\":{\"runtimes\":[\"1\"]}"),
+          "sample 1 of 'runtimes'" },
         { ROW("{\"a\":1}", "\"runtime\"", TIMES), "none of the 1 rows is correct" },
     };
 
@@ -164,28 +169,32 @@ static void expect_no_table(const char *text, bool noise, const char *words)
 static void rows_that_do_not_make_a_table_are_refused(void **state)
 {
     (void)state;
-    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1") "," OK_ROW("{\"a\":1}", "2") "]}", false,
-                    "rows 0 and 1 are the same assignment");
-    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1") "," OK_ROW("{\"b\":1}", "2") "]}", false,
-                    "parameter 'a' is missing in a row");
-    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1") "," OK_ROW("{\"a\":\"x\"}", "2") "]}", false,
-                    "of different types");
-    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1e-11") "," OK_ROW("{\"a\":2}", "1e9") "]}", false,
-                    "from the median");
-    expect_no_table("{\"results\":[{\"configuration\":{\"a\":1},\"invalidity\":\"correct\",\"times\":{},"
-                    "\"measurements\":[{\"name\":\"time\",\"value\":1}],\"objectives\":[\"time\"]}]}",
-                    true, "no 'runtimes'");
-    expect_no_table("{\"results\":[{\"configuration\":{\"a\":1},\"invalidity\":\"correct\"" TIMES ","
-                    "\"measurements\":[{\"name\":\"joule\",\"value\":1}],\"objectives\":[\"joule\"]}]}",
-                    true, "the objective is 'joule'");
+    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1") "," OK_ROW("{\"a\":1}", "2") "]}",
+                    false, "rows 0 and 1 are the same assignment");
+    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1") "," OK_ROW("{\"b\":1}", "2") "]}",
+                    false, "parameter 'a' is missing in a row");
+    expect_no_table("{\"results\":[" OK_ROW("{\"a\":1}", "1") "," OK_ROW("{\"a\":\"x\"}", "2") "]}",
+                    false, "of different types");
+    expect_no_table(
+        "{\"results\":[" OK_ROW("{\"a\":1}", "1e-11") "," OK_ROW("{\"a\":2}", "1e9") "]}", false,
+        "from the median");
+    expect_no_table(
+        "{\"results\":[{\"configuration\":{\"a\":1},\"invalidity\":\"correct\",\"times\":{},"
+        "\"measurements\":[{\"name\":\"time\",\"value\":1}],\"objectives\":[\"time\"]}]}",
+        true, "no 'runtimes'");
+    expect_no_table(
+        "{\"results\":[{\"configuration\":{\"a\":1},\"invalidity\":\"correct\"" TIMES ","
+        "\"measurements\":[{\"name\":\"joule\",\"value\":1}],\"objectives\":[\"joule\"]}]}",
+        true, "the objective is 'joule'");
 }
 
 static void units_become_milliseconds(void **state)
 {
-    static const char text[] = "{\"metadata\":{\"timeunit\":\"seconds\"},\"results\":["
-                               "{\"configuration\":{\"a\":1},\"invalidity\":\"correct\",\"times\":{\"runtimes\":[2]},"
-                               "\"measurements\":[{\"name\":\"time\",\"value\":2500,\"unit\":\"us\"}],"
-                               "\"objectives\":[\"time\"]}]}";
+    static const char text[] =
+        "{\"metadata\":{\"timeunit\":\"seconds\"},\"results\":["
+        "{\"configuration\":{\"a\":1},\"invalidity\":\"correct\",\"times\":{\"runtimes\":[2]},"
+        "\"measurements\":[{\"name\":\"time\",\"value\":2500,\"unit\":\"us\"}],"
+        "\"objectives\":[\"time\"]}]}";
     struct t4 t;
 
     (void)state;
@@ -257,7 +266,8 @@ static void an_objective_is_the_median_over_the_value(void **state)
 {
     struct recorded *r = table_of(&plain, false);
     long row = row_of(r, "{\"tile\":8,\"block\":32,\"unroll\":2,\"packed\":true,\"width\":15}");
-    json_auto_t *record = recorded_evaluate(r, "t", row, -1, 7), *other = recorded_evaluate(r, "t", row, -1, 8);
+    json_auto_t *record = recorded_evaluate(r, "t", row, -1, 7),
+                *other = recorded_evaluate(r, "t", row, -1, 8);
     struct eval_result result;
 
     (void)state;
@@ -327,7 +337,8 @@ static struct eval_ratio duel(const struct recorded *r, long row, long champion,
 static void duels_are_answered_from_the_recording(void **state)
 {
     struct recorded *exact = table_of(&plain, false), *noisy = table_of(&plain, true);
-    long good = row_of(exact, "{\"tile\":8,\"block\":32,\"unroll\":2,\"packed\":true,\"width\":15}");
+    long good =
+        row_of(exact, "{\"tile\":8,\"block\":32,\"unroll\":2,\"packed\":true,\"width\":15}");
     long bad = row_of(exact, "{\"tile\":1,\"block\":32,\"unroll\":2,\"packed\":true,\"width\":15}");
     struct eval_ratio e = duel(exact, good, bad, 1), n = duel(noisy, good, bad, 1);
     size_t called = 0;
@@ -346,7 +357,8 @@ static void duels_are_answered_from_the_recording(void **state)
 
 static void a_space_of_rows_survives_packing(void **state)
 {
-    json_auto_t *rows = json_loads("[{\"b\":2.5,\"a\":\"x\"},{\"b\":1,\"a\":\"y\"},{\"b\":1,\"a\":\"x\"}]", 0, NULL);
+    json_auto_t *rows = json_loads(
+        "[{\"b\":2.5,\"a\":\"x\"},{\"b\":1,\"a\":\"y\"},{\"b\":1,\"a\":\"x\"}]", 0, NULL);
     json_auto_t *doc = NULL, *first = NULL;
     uint32_t order[3];
     struct space *s, *again;

@@ -6,7 +6,7 @@
  *
  *   test_hostile GROUP          the attacks of one group
  *   test_hostile unprivileged   those marked so, by a judge that is not root (needs root to start)
- *   test_hostile --markdown     everything, as the page docs/hostile.md
+ *   test_hostile --markdown     everything, as the page docs/hostile.md; with a GROUP, its section
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +29,7 @@
 #include "base/str.h"
 #include "evaltest.h"
 
-enum { ROWS_MAX = 400, TURNS = 7, HARMLESS_TURNS = 5 };
+enum { ROWS_MAX = 400, TURNS = 7, HARMLESS_TURNS = 3 };
 
 /* Times as fast as its twin, timed beside it: the lower end of the 95 % interval. */
 #define HARMLESS_RATIO 1.3
@@ -128,10 +128,15 @@ static void check_record(const struct evaltest_result *r)
     assert_int_equal(evaltest_message(r)[0] == '\0', ok);
 }
 
-/* A crowded machine can make samples scatter: that verdict, and only that, is asked for again. */
+/*
+ * A crowded machine can make samples scatter: that verdict, and only that, is asked for again; less
+ * often where no score is as good as a low one.
+ */
 static void evaluate_row(const json_t *row, struct outcome *o)
 {
-    for (int turn = 0; turn < TURNS; turn++) {
+    int turns = is_true(row, "harmless") ? HARMLESS_TURNS : TURNS;
+
+    for (int turn = 0; turn < turns; turn++) {
         struct evaltest_result r;
 
         run_once(row, &r, &o->ms);
@@ -149,7 +154,7 @@ static bool is_expected(const json_t *row, const struct outcome *o)
 {
     const json_t *list = json_object_get(row, "expect");
     const char *says = text_of(row, "says", NULL);
-    bool listed = false;
+    bool listed = is_true(row, "harmless") && strcmp(o->status, "unstable") == 0;
 
     for (size_t i = 0; i < json_array_size(list); i++)
         listed = listed || strcmp(json_string_value(json_array_get(list, i)), o->status) == 0;
@@ -161,7 +166,8 @@ static bool brings_nothing(const json_t *row, struct outcome *o)
 {
     for (int turn = 1; o->vs_twin > HARMLESS_RATIO && turn < HARMLESS_TURNS; turn++)
         evaluate_row(row, o);
-    return strcmp(o->status, "ok") == 0 && o->vs_twin > 0 && o->vs_twin <= HARMLESS_RATIO;
+    return strcmp(o->status, "unstable") == 0 ||
+           (strcmp(o->status, "ok") == 0 && o->vs_twin > 0 && o->vs_twin <= HARMLESS_RATIO);
 }
 
 /* A file that belongs in a job's folder. */
@@ -367,7 +373,8 @@ static int print_group(const char *group, const char *title)
     return wrong;
 }
 
-static int print_page(void)
+/* `only`: the section of one group; NULL: the whole page. */
+static int print_page(const char *only)
 {
     static const char *const groups[][2] = {
         { "values", "Wrong or borrowed results" },
@@ -380,17 +387,25 @@ static int print_page(void)
     };
     int wrong = 0;
 
-    puts("# The hostile corpus\n\n"
-         "What is tried against the harness and what becomes of it. Sources and manifest: "
-         "`tests/fixtures/hostile`\n(`corpus.json`). Each attack names its twin: an honest kernel "
-         "that does something similar and must pass.\n\"Harmless\": the attack is allowed to end "
-         "with `ok`, but it is not shown to be 1.3 times as fast as its twin, which runs beside "
-         "it as the champion.\nAfter each, no process and no file may be left.\n\n"
-         "This page is the output of `test_hostile --markdown`, which evaluates everything; ctest "
-         "runs the same by group\n(`ctest -R hostile`). Run it again after a change to the corpus "
-         "or to a verdict.");
+    if (only == NULL)
+        puts("# The hostile corpus\n\n"
+             "What is tried against the harness and what becomes of it. Sources and manifest: "
+             "`tests/fixtures/hostile`\n(`corpus.json`). Each attack names its twin: an honest "
+             "kernel "
+             "that does something similar and must pass.\n\"Harmless\": the attack is allowed to "
+             "end "
+             "with `ok`, but it is not shown to be 1.3 times as fast as its twin,\nwhich runs "
+             "beside "
+             "it as the champion (`unstable`, on a crowded machine, is no score either). After "
+             "each, no process and no file may be left.\n\n"
+             "This page is the output of `test_hostile --markdown`, which evaluates everything; "
+             "ctest "
+             "runs the same by group\n(`ctest -R hostile`). Run it again after a change to the "
+             "corpus "
+             "or to a verdict.");
     for (size_t i = 0; i < ARRAY_LEN(groups); i++)
-        wrong += print_group(groups[i][0], groups[i][1]);
+        if (only == NULL || strcmp(only, groups[i][0]) == 0)
+            wrong += print_group(groups[i][0], groups[i][1]);
     return wrong;
 }
 
@@ -446,12 +461,12 @@ static int run_group(const char *group)
     return _cmocka_run_group_tests(group, tests, n, NULL, NULL);
 }
 
-static int run(const char *what)
+static int run(const char *what, const char *only)
 {
     if (!evaltest_has_sandbox(&env))
         return getenv("KS_REQUIRE") && strstr(getenv("KS_REQUIRE"), "bwrap") ? 1 : 77;
     if (strcmp(what, "--markdown") == 0)
-        return print_page() != 0;
+        return print_page(only) != 0;
     if (strcmp(what, "unprivileged") == 0 && !become_unprivileged())
         return 77;
     return run_group(what);
@@ -462,7 +477,7 @@ int main(int argc, char **argv)
     json_error_t error;
     int failed;
 
-    if (argc != 2)
+    if (argc < 2 || argc > 3)
         return 2;
     corpus = json_load_file(EVALTEST_FIXTURES "/corpus.json", JSON_REJECT_DUPLICATES, &error);
     if (!json_is_array(corpus) || json_array_size(corpus) > ROWS_MAX) {
@@ -470,7 +485,7 @@ int main(int argc, char **argv)
         return 1;
     }
     evaltest_init(&env);
-    failed = run(argv[1]);
+    failed = run(argv[1], argc == 3 ? argv[2] : NULL);
     evaltest_end(&env);
     json_decref(corpus);
     return failed;

@@ -10,10 +10,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "arena.h"
 #include "base/mem.h"
 #include "check.h"
+#include "confine.h"
 #include "job.h"
 #include "pool.h"
 #include "selfcheck.h"
@@ -226,6 +228,32 @@ static void a_wrong_value_is_named_with_its_index(void **state)
     assert_non_null(strstr(f.msg, "out[1][1][1]"));
 }
 
+static void a_part_is_compared_alone(void **state)
+{
+    struct ks_tensor t = { .name = "out", .dtype = KS_F32, .rank = 2, .shape = { 6, 4 } };
+    float got[24] = { 0 };
+    double want[24] = { 0 };
+    struct check_stats stats = { 0 };
+    struct fail f;
+
+    (void)state;
+    got[17] = 1;
+    assert_int_equal(check_part(&t, got, want, 0, 16, &close_by, 1, CHECK_POISON, &stats, &f), 0);
+    assert_int_equal(check_part(&t, got, want, 20, 4, &close_by, 1, CHECK_POISON, &stats, &f), 0);
+    assert_int_equal(check_part(&t, got, want, 16, 4, &close_by, 1, CHECK_POISON, &stats, &f), -1);
+    assert_non_null(strstr(f.msg, "out[4][1]"));
+}
+
+#if defined(__x86_64__) || defined(__aarch64__)
+static void forbidden_calls_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(confine_call_name(SYS_ptrace), "ptrace");
+    assert_string_equal(confine_call_name(SYS_timer_create), "timer_create");
+    assert_null(confine_call_name(SYS_getpid));
+}
+#endif
+
 /* ---- statistics ---- */
 
 static void the_median_ignores_a_disturbed_sample(void **state)
@@ -410,6 +438,10 @@ static void defaults_become_macros(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_part_is_compared_alone),
+#if defined(__x86_64__) || defined(__aarch64__)
+        cmocka_unit_test(forbidden_calls_have_names),
+#endif
         cmocka_unit_test(shape_expressions_have_their_values),
         cmocka_unit_test(bad_shape_expressions_are_refused),
         cmocka_unit_test(tensors_that_cannot_be_are_refused),

@@ -949,6 +949,51 @@ static void kernel_check(const struct kernel *k, struct fixture *f, size_t scrat
     munmap(scratch, scratch_bytes + GUARD);
 }
 
+static int output_check(struct fixture *f)
+{
+    struct tolerance tol = tolerance_of(f->task);
+    struct check_stats stats = { 0 };
+    struct fail bad = { 0 };
+
+    return check_output(&f->out, f->out.data, f->expected, &tol, 1, POISON, &stats, &bad);
+}
+
+static void the_tolerance_tells_rounding_from_missing_work(void **state)
+{
+    json_auto_t *task = load(PACK "/task.json");
+    struct fixture f;
+    double *rows;
+    size_t cells;
+
+    (void)state;
+    fixture_init(&f, task, EP4, 24);
+    fixture_generate(&f, 2);
+    fixture_reference(&f, 2);
+    cells = f.rows * f.cols;
+    rows = calloc(cells, sizeof(*rows));
+    assert_non_null(rows);
+    output_from(&f, rows);
+    assert_int_equal(output_check(&f), -1); /* zeros */
+    memcpy(rows, f.expected, cells * sizeof(*rows));
+    output_from(&f, rows);
+    assert_int_equal(output_check(&f), 0); /* rounded once */
+    for (size_t t = 0; t < f.rows; t++) {
+        double keep = row_size(&f, t) > 0 ? 0.97 : 1;
+
+        for (size_t i = t * f.cols; keep < 1 && i < (t + 1) * f.cols; i++)
+            rows[i] *= keep;
+        output_from(&f, rows);
+        assert_int_equal(output_check(&f), keep < 1 ? -1 : 0); /* 3 % of one token missing */
+        memcpy(rows, f.expected, cells * sizeof(*rows));
+        rows[t * f.cols] += keep < 1 ? 0 : 1e-3;
+        output_from(&f, rows);
+        assert_int_equal(output_check(&f), keep < 1 ? 0 : -1); /* where zeros belong */
+        rows[t * f.cols] = f.expected[t * f.cols];
+    }
+    free(rows);
+    fixture_release(&f);
+}
+
 /* ---- Workloads ---- */
 
 /* The line's parameters become the fixture's; names and kinds must be known ones. */
@@ -1216,6 +1261,7 @@ int main(void)
         cmocka_unit_test(every_resolution_of_a_tie_is_accepted),
         cmocka_unit_test(settling_accepts_no_wrong_row),
         cmocka_unit_test(ties_of_groups_are_settled),
+        cmocka_unit_test(the_tolerance_tells_rounding_from_missing_work),
         cmocka_unit_test(every_workload_is_one_of_its_definition),
         cmocka_unit_test_setup_teardown(baseline_and_default_template_are_correct, test_dir_setup,
                                         test_dir_teardown),
