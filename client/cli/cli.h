@@ -117,8 +117,8 @@ int cli_connect(struct cli *cli, struct err *err);
 /* One call; *result (may be NULL) is a new reference. */
 int cli_call(struct cli *cli, const char *method, const json_t *params, json_t **result,
              struct err *err);
-/* One call with a file: opens `path` for reading and sends the descriptor along. ERR_NOT_FOUND, ERR_IO, ERR_INVALID (no
- * regular file). */
+/* One call with a file: opens `path` for reading and sends the descriptor along. ERR_NOT_FOUND,
+ * ERR_IO, ERR_INVALID (no regular file). */
 int cli_call_file(struct cli *cli, const char *method, const json_t *params, const char *path,
                   json_t **result, struct err *err);
 /* The plain command: calls cmd->method with args->params, shows the result. */

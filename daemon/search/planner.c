@@ -332,6 +332,13 @@ static void describe_leaf(const struct search *s, struct world_spec *spec, uint3
             world_spec_commit(spec, space_param(s->space, p)->name, value_text(s, p, a[p]));
 }
 
+/* A model that knows nothing yet may say anything: a node holds what is within reason. */
+static void set_expected(struct world_spec *spec, const struct intent *in)
+{
+    world_spec_number(spec, WORLD_SET_EXPECTED, fmin(20, fmax(-20, in->mean)));
+    world_spec_number(spec, WORLD_SET_EXPECTED_SD, fmin(10, in->sd));
+}
+
 /* Inserts the node for an intent and writes its id. */
 static void insert_node(const struct search *s, const struct place *pl, const struct intent *in,
                         struct world_edit *edit, char id[WORLD_ID_MAX + 1])
@@ -350,10 +357,8 @@ static void insert_node(const struct search *s, const struct place *pl, const st
     world_spec_number(spec, WORLD_SET_SCORE, 1);
     world_spec_number(spec, WORLD_SET_RATING, 5);
     world_spec_number(spec, WORLD_SET_CONFIDENCE, in->predicted ? 1 / (1 + 5 * in->sd) : 0.1);
-    if (in->predicted) {
-        world_spec_number(spec, WORLD_SET_EXPECTED, in->mean);
-        world_spec_number(spec, WORLD_SET_EXPECTED_SD, in->sd);
-    }
+    if (in->predicted)
+        set_expected(spec, in);
     if (in->adoption)
         world_spec_graft(spec, NULL, NULL, s->memory->sources[in->adoption->source].similarity,
                          true);
@@ -397,10 +402,8 @@ static void rescore(struct world_edit *edit, const char *node, double score,
     struct world_spec *spec = &world_edit_add(edit, WORLD_OP_UPDATE, node)->spec;
 
     world_spec_number(spec, WORLD_SET_SCORE, fmin(1, fmax(0, score)));
-    if (in->predicted) {
-        world_spec_number(spec, WORLD_SET_EXPECTED, in->mean);
-        world_spec_number(spec, WORLD_SET_EXPECTED_SD, in->sd);
-    }
+    if (in->predicted)
+        set_expected(spec, in);
 }
 
 static int add_cycle(struct journal *j, const char *node, json_t *choice, const char *why,

@@ -456,6 +456,28 @@ static void another_device_s_table_in_the_base_makes_a_search_faster(void **stat
     end(e, &c);
 }
 
+/*
+ * The engine once predicted a deviation of 11.8 in log, which a node of the world model could not
+ * hold, and the search failed: times that differ by a factor of millions provoke it.
+ */
+static void a_search_goes_over_a_cliff(void **state)
+{
+    static const struct t4_synthetic steep = {
+        .tile = 2, .seed = 3, .scale = 1e-4, .sample = 2, .cliff = 3e7
+    };
+    struct e2e *e = *state;
+    struct e2e_conn c = begin(e, 0);
+
+    import(e, &c, "A", &steep, false);
+    for (int k = 1; k <= 4; k++) {
+        CLEANUP(freep)
+        char *more = str_printf(",\"cold\":true,\"seed\":%d,\"budget\":{\"evals\":80}", k);
+
+        json_decref(run(&c, more));
+    }
+    end(e, &c);
+}
+
 static void facts_imported_twice_are_there_once(void **state)
 {
     struct e2e *e = *state;
@@ -571,6 +593,7 @@ int main(void)
         T(a_cold_search_finds_the_optimum_reproducibly),
         T(a_search_that_was_killed_ends_the_same),
         T(another_device_s_table_in_the_base_makes_a_search_faster),
+        T(a_search_goes_over_a_cliff),
         T(facts_imported_twice_are_there_once),
         T(noise_is_drawn_and_reproducible),
         T(the_command_line_imports_files),

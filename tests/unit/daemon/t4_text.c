@@ -15,6 +15,7 @@ static double time_of(const struct t4_synthetic *s, unsigned tile, unsigned bloc
     double t = 1 + 0.12 * pow((double)tile - s->tile, 2) + 0.03 * pow((double)block - 5, 2);
 
     t *= packed ? 0.93 : 1.0;
+    t *= s->cliff > 0 && block >= 5 ? s->cliff : 1.0;
     return s->scale * t * (unroll == 2 ? 0.97 : 1.0) *
            (1 + 0.002 * (double)((tile * 7 + block * 3) % 5));
 }

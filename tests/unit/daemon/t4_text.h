@@ -17,6 +17,7 @@ struct t4_synthetic {
     bool reversed;   /* rows and keys in the opposite order: the same table */
     double scale;    /* of all times */
     unsigned sample; /* samples per row */
+    double cliff;    /* factor on the times of the three largest blocks; 0: none */
 };
 
 /* Rows that t4_synthetic_text writes: 6 x 8 x 3 x 2 = 288, all but the failures valid. */
