@@ -77,6 +77,16 @@ void arena_free(struct arena *a)
     free(a);
 }
 
+void arena_scrub(struct arena *a)
+{
+    memset(a->base, 0, a->size);
+}
+
+void arena_reseed(struct arena *a, uint64_t seed)
+{
+    a->rng = rng_seeded(seed);
+}
+
 void arena_reset(struct arena *a)
 {
     a->used = WIRE_CONTROL_BYTES + ALIGN * rng_below(&a->rng, ARENA_START_MAX / ALIGN);

@@ -49,6 +49,14 @@ size_t arena_need(const struct cell_shape *s, int cells);
 int arena_new(size_t size, uint64_t seed, struct arena **out, struct err *err);
 void arena_free(struct arena *a);
 
+/* Zeroes all of it, before another program gets it. */
+void arena_scrub(struct arena *a);
+/*
+ * From here on, places depend on `seed` alone: arenas of one seed place the same shapes at the same
+ * offsets, so that programs timed against each other meet the same alignments. Followed by
+ * arena_reset.
+ */
+void arena_reseed(struct arena *a, uint64_t seed);
 /* Forgets all cells and picks another start. */
 void arena_reset(struct arena *a);
 /* Places one more cell, its guards filled. The arena is large enough (arena_need). */

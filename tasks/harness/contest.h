@@ -26,6 +26,7 @@
 struct contest_result {
     uint64_t *ns[CONTEST_PEERS_MAX]; /* owned; by role */
     int n;                           /* pairs */
+    int first_n;                     /* of them in the first of two rounds; 0 with one round */
     int disturbed;                   /* pairs timed and left out */
     int batch;                       /* calls per sample */
     struct estimate ratio;           /* baseline over candidate */
@@ -42,7 +43,10 @@ struct contest {
     const struct job *job;
     struct scene *scene;
     struct peer *peers[CONTEST_PEERS_MAX];
-    int index;      /* of the workload, for its seeds */
+    int index; /* of the workload, for its seeds, */
+    int of;    /* so many in the set */
+    int round; /* of a duel: 0, then 1 with the memory of challenger and champion exchanged */
+    int rounds;
     int check_sets; /* fresh input sets before timing */
 };
 
@@ -50,8 +54,8 @@ struct contest {
 int contest_cells(const struct cell_shape *s);
 
 /*
- * Fails with the class of what the candidate did; what the baseline or the champion did wrong is
- * FAIL_INFRASTRUCTURE. *out is to be released in either case.
+ * A later round adds to *out. Fails with the class of what the candidate did; what the baseline or
+ * the champion did wrong is FAIL_INFRASTRUCTURE. *out is to be released in either case.
  */
 int contest_run(const struct contest *c, struct contest_result *out, struct fail *f);
 void contest_result_release(struct contest_result *r);

@@ -25,6 +25,9 @@ struct court {
     struct scene *scenes; /* one per workload */
     struct peer peers[CONTEST_PEERS_MAX];
     bool present[CONTEST_PEERS_MAX];
+    struct arena *arenas[CONTEST_PEERS_MAX]; /* owned; whose they are depends on the round */
+    struct build builds[CONTEST_PEERS_MAX];  /* by role */
+    bool built[CONTEST_PEERS_MAX];
 };
 
 static uint64_t now_ns(void)
@@ -123,24 +126,8 @@ static size_t arena_bytes(const struct court *c)
     return most;
 }
 
-static int start_peer(struct court *c, enum confine_role role, const struct build *b,
-                      struct fail *f)
+static int blame_known(enum confine_role role, struct fail *f)
 {
-    if (peer_start(c->job, role, &b->object, arena_bytes(c), &c->peers[role], f) != 0)
-        return -1;
-    c->present[role] = true;
-    return 0;
-}
-
-/* Builds and starts a program that is known to work; anything wrong with it is not the candidate's
- * fault. */
-static int start_known(struct court *c, enum confine_role role, const struct program *program,
-                       const char *key, struct fail *f)
-{
-    CLEANUP(build_release) struct build b = { 0 };
-
-    if (build_program(c->job, c->pack, program, key, &b, f) == 0 && start_peer(c, role, &b, f) == 0)
-        return 0;
     if (f->class != FAIL_INFRASTRUCTURE)
         fail_ctx(f, "the %s (%s)", role == ROLE_BASELINE ? "baseline" : "champion",
                  fail_name(f->class));
@@ -148,13 +135,85 @@ static int start_known(struct court *c, enum confine_role role, const struct pro
     return -1;
 }
 
-static int start_baseline(struct court *c, struct fail *f)
+static void end_peers(struct court *c)
+{
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+        if (c->present[role])
+            peer_release(&c->peers[role]);
+        c->present[role] = false;
+    }
+}
+
+/*
+ * The arena of a role in a round. What memory the kernel gave may be worth several percent to a
+ * program that waits for memory (how the host backs it, which bank it is in), and stays so as long
+ * as it lives: in the second round of a duel challenger and champion change places.
+ */
+static struct arena **arena_of(struct court *c, enum confine_role role, int round)
+{
+    if (round % 2 == 0 || role == ROLE_BASELINE)
+        return &c->arenas[role];
+    return &c->arenas[role == ROLE_CANDIDATE ? ROLE_CHAMPION : ROLE_CANDIDATE];
+}
+
+static int lend_arena(struct court *c, enum confine_role role, int round, struct arena **out,
+                      struct fail *f)
+{
+    struct arena **a = arena_of(c, role, round);
+    struct err err;
+    uint64_t seed;
+
+    if (*a != NULL) {
+        arena_scrub(*a);
+    } else if (rng_os(&seed, sizeof(seed)) != 0) {
+        return fail_set(f, FAIL_INFRASTRUCTURE, "the kernel gives no random numbers");
+    } else if (arena_new(arena_bytes(c), seed, a, &err) != 0) {
+        return fail_err(f, &err);
+    }
+    *out = *a;
+    return 0;
+}
+
+/* Fresh processes for all that was built, the candidate last: nothing of it can be there when the
+ * others load. */
+static int start_peers(struct court *c, int round, struct fail *f)
+{
+    static const enum confine_role order[] = { ROLE_BASELINE, ROLE_CHAMPION, ROLE_CANDIDATE };
+
+    end_peers(c);
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        enum confine_role role = order[i];
+        struct arena *arena = NULL;
+
+        if (!c->built[role])
+            continue;
+        if (lend_arena(c, role, round, &arena, f) != 0)
+            return -1;
+        if (peer_start(c->job, role, &c->builds[role].object, arena, &c->peers[role], f) != 0)
+            return role == ROLE_CANDIDATE ? -1 : blame_known(role, f);
+        c->present[role] = true;
+    }
+    return 0;
+}
+
+/* Builds a program that is known to work; anything wrong with it is not the candidate's fault. */
+static int build_known(struct court *c, enum confine_role role, const struct program *program,
+                       const char *key, struct fail *f)
+{
+    if (build_program(c->job, c->pack, program, key, &c->builds[role], f) == 0) {
+        c->built[role] = true;
+        return 0;
+    }
+    return blame_known(role, f);
+}
+
+static int build_baseline(struct court *c, struct fail *f)
 {
     CLEANUP(program_release) struct program baseline = { 0 };
 
     if (pack_source(c->pack, c->pack->baseline, &baseline, f) != 0)
         return -1;
-    return start_known(c, ROLE_BASELINE, &baseline,
+    return build_known(c, ROLE_BASELINE, &baseline,
                        c->job->baseline_key ? c->job->baseline_key : "baseline", f);
 }
 
@@ -171,8 +230,9 @@ static int check_known(const struct court *c, const json_t *report, struct fail 
     return 0;
 }
 
-static int build_candidate(struct court *c, struct evaluation *e, struct build *b, struct fail *f)
+static int build_candidate(struct court *c, struct evaluation *e, struct fail *f)
 {
+    struct build *b = &c->builds[ROLE_CANDIDATE];
     int rc = build_program(c->job, c->pack, &c->job->candidate, NULL, b, f);
     char compiler[64];
 
@@ -181,6 +241,7 @@ static int build_candidate(struct court *c, struct evaluation *e, struct build *
     e->object_bytes = rc == 0 ? b->object.len : 0;
     e->report = report_make(b, c->job->candidate.source, compiler);
     e->log = buf_take(&b->log);
+    c->built[ROLE_CANDIDATE] = true;
     return rc != 0 ? -1 : check_known(c, e->report, f);
 }
 
@@ -199,9 +260,11 @@ static int make_scenes(struct court *c, struct fail *f)
 
 static void court_release(struct court *c)
 {
-    for (int role = 0; role < CONTEST_PEERS_MAX; role++)
-        if (c->present[role])
-            peer_release(&c->peers[role]);
+    end_peers(c);
+    for (int role = 0; role < CONTEST_PEERS_MAX; role++) {
+        arena_free(c->arenas[role]);
+        build_release(&c->builds[role]);
+    }
     for (int i = 0; c->scenes && i < c->pack->n_workloads; i++)
         scene_release(&c->scenes[i]);
     free(c->scenes);
@@ -210,21 +273,35 @@ static void court_release(struct court *c)
 
 /* ---- the whole ---- */
 
+/* One workload; a duel in two rounds, in fresh processes each time. */
+static int run_contest(struct court *c, int index, struct contest_result *out, struct fail *f)
+{
+    struct contest contest = { .job = c->job,
+                               .scene = &c->scenes[index],
+                               .index = index,
+                               .of = c->pack->n_workloads,
+                               .rounds = c->built[ROLE_CHAMPION] ? 2 : 1,
+                               .check_sets = strcmp(c->job->set, "smoke") == 0 ? 1 : 2 };
+
+    for (; contest.round < contest.rounds; contest.round++) {
+        if ((index == 0 || contest.rounds > 1) && start_peers(c, contest.round, f) != 0)
+            return -1;
+        for (int role = 0; role < CONTEST_PEERS_MAX; role++)
+            contest.peers[role] = c->present[role] ? &c->peers[role] : NULL;
+        if (contest_run(&contest, out, f) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int run_contests(struct court *c, struct evaluation *e, struct fail *f)
 {
     e->results = calloc((size_t)c->pack->n_workloads, sizeof(*e->results));
     if (e->results == NULL)
         return fail_set(f, FAIL_INFRASTRUCTURE, "no memory for the results");
     for (int i = 0; i < c->pack->n_workloads; i++) {
-        struct contest contest = { .job = c->job,
-                                   .scene = &c->scenes[i],
-                                   .index = i,
-                                   .check_sets = strcmp(c->job->set, "smoke") == 0 ? 1 : 2 };
-
-        for (int role = 0; role < CONTEST_PEERS_MAX; role++)
-            contest.peers[role] = c->present[role] ? &c->peers[role] : NULL;
         e->n_results = i + 1;
-        if (contest_run(&contest, &e->results[i], f) != 0)
+        if (run_contest(c, i, &e->results[i], f) != 0)
             return fail_ctx(f, "workload '%s'", c->pack->workloads[i].name);
     }
     return 0;
@@ -245,10 +322,10 @@ static int sum_up(const struct court *c, struct evaluation *e, struct fail *f)
         known = known && e->results[i].roofline > 0;
         log_roofline += known ? log(e->results[i].roofline) / (double)n : 0;
     }
-    e->objective = stats_combine(ratios, n);
+    e->objective = stats_combine(ratios, n, STATS_95);
     e->roofline = known ? exp(log_roofline) : 0;
     if (c->present[ROLE_CHAMPION])
-        e->vs_champion = stats_combine(champion, n);
+        e->vs_champion = stats_combine(champion, n, STATS_99);
     if (e->objective.half > UNSTABLE)
         return fail_set(f, FAIL_UNSTABLE,
                         "the samples scatter so much that the objective is only known to lie in "
@@ -260,16 +337,11 @@ static int sum_up(const struct court *c, struct evaluation *e, struct fail *f)
 
 static int evaluate_steps(struct court *c, struct evaluation *e, struct fail *f)
 {
-    CLEANUP(build_release) struct build b = { 0 };
-
     if (module_load(c->job, c->pack, NULL, &c->module, f) != 0 || make_scenes(c, f) != 0)
         return -1;
-    if (build_candidate(c, e, &b, f) != 0 || start_baseline(c, f) != 0)
+    if (build_candidate(c, e, f) != 0 || build_baseline(c, f) != 0)
         return -1;
-    if (c->job->champion.source && start_known(c, ROLE_CHAMPION, &c->job->champion, NULL, f) != 0)
-        return -1;
-    /* the last: what loading it does to memory finds the others settled */
-    if (start_peer(c, ROLE_CANDIDATE, &b, f) != 0)
+    if (c->job->champion.source && build_known(c, ROLE_CHAMPION, &c->job->champion, NULL, f) != 0)
         return -1;
     confine_hurry();
     confine_hurry_session();

@@ -26,7 +26,7 @@ struct peer {
     const char *who; /* "candidate", "baseline", "champion" */
     enum confine_role role;
     const struct job *job;
-    struct arena *arena; /* owned */
+    struct arena *arena; /* borrowed */
     int fd;              /* -1 when it does not run */
     pid_t pid;           /* what confine_spawn gave */
     pid_t runner;        /* the process that holds the program, as the kernel says */
@@ -62,13 +62,13 @@ struct call_time {
 };
 
 /*
- * Starts a runner for the program's object with an arena of `arena_bytes`. Fails with
- * FAIL_LOAD_FAILED, FAIL_TIMEOUT, FAIL_CRASHED, FAIL_SANDBOX_VIOLATION or FAIL_INFRASTRUCTURE (code
- * ERR_REFUSED: no sandbox).
+ * Starts a runner for the program's object on an arena, which outlives it and is its alone. Fails
+ * with FAIL_LOAD_FAILED, FAIL_TIMEOUT, FAIL_CRASHED, FAIL_SANDBOX_VIOLATION or FAIL_INFRASTRUCTURE
+ * (code ERR_REFUSED: no sandbox).
  */
 int peer_start(const struct job *job, enum confine_role role, const struct buf *object,
-               size_t arena_bytes, struct peer *out, struct fail *f);
-/* Kills the runner and frees the arena. */
+               struct arena *arena, struct peer *out, struct fail *f);
+/* Kills the runner; nothing maps the arena after that but the judge. */
 void peer_release(struct peer *p);
 
 /* Describes a workload: tensors (data ignored) and axes. FAIL_CRASHED and the like. */

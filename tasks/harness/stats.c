@@ -50,7 +50,29 @@ struct estimate stats_pairs(const double *log_ratios, size_t n, double *scratch)
     return e;
 }
 
-struct estimate stats_combine(const struct estimate *e, size_t n)
+struct estimate stats_midmean(const double *log_ratios, size_t n, double *scratch)
+{
+    size_t cut = n / 4, kept = n - 2 * cut;
+    double mean = 0, all = 0, squares = 0;
+    struct estimate e;
+
+    memcpy(scratch, log_ratios, n * sizeof(*scratch));
+    qsort(scratch, n, sizeof(*scratch), compare);
+    for (size_t i = cut; i < n - cut; i++)
+        mean += scratch[i] / (double)kept;
+    for (size_t i = 0; i < n; i++) {
+        scratch[i] = i < cut ? scratch[cut] : i >= n - cut ? scratch[n - cut - 1] : scratch[i];
+        all += scratch[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++)
+        squares += (scratch[i] - all) * (scratch[i] - all);
+    e.log_ratio = mean;
+    e.log_sd = sqrt(squares / ((double)kept * (double)(kept - 1)));
+    e.half = stats_t95(kept - 1) * e.log_sd;
+    return e;
+}
+
+struct estimate stats_combine(const struct estimate *e, size_t n, double quantile)
 {
     struct estimate out = { 0 };
     double var = 0, half2 = 0;
@@ -61,6 +83,7 @@ struct estimate stats_combine(const struct estimate *e, size_t n)
         half2 += e[i].half * e[i].half;
     }
     out.log_sd = sqrt(var / (double)(n * n) + STATS_SESSION_SD * STATS_SESSION_SD);
-    out.half = sqrt(half2 / (double)(n * n) + pow(1.959964 * STATS_SESSION_SD, 2));
+    out.half =
+        sqrt(half2 / (double)(n * n) + pow(STATS_95 * STATS_SESSION_SD, 2)) * quantile / STATS_95;
     return out;
 }

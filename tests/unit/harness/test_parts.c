@@ -299,7 +299,7 @@ static void the_interval_covers_the_truth(void **state)
 static void workloads_combine_to_a_geometric_mean(void **state)
 {
     const struct estimate e[2] = { { log(2), 0.01, 0.02 }, { log(8), 0.01, 0.02 } };
-    struct estimate all = stats_combine(e, 2);
+    struct estimate all = stats_combine(e, 2, STATS_95);
 
     (void)state;
     assert_true(fabs(exp(all.log_ratio) - 4) < 1e-12);
