@@ -9,7 +9,6 @@
 #include <math.h>
 #include <pthread.h>
 #include <spawn.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include "base/mem.h"
 #include "ks_task.h"
 #include "unit/tasks/assignment.h"
+#include "unit/tasks/kernel.h"
 
 #define PACK KS_SOURCE_DIR "/tasks/mla_paged_decode"
 #define REAL "mla_paged_decode_h16_ckv512_kpe64_ps1" /* the definition that has all sets */
@@ -507,52 +507,6 @@ static void cost_counts_shared_pages_once(void **state)
 }
 
 /* ---- Kernels ---- */
-
-struct kernel {
-    void *handle;
-    int (*run)(const struct ks_call *call);
-};
-
-struct region {
-    void (*fn)(void *ctx, int i);
-    void *ctx;
-    int n;
-    atomic_int next;
-};
-
-static void *region_thread(void *arg)
-{
-    struct region *r = arg;
-    int i;
-
-    while ((i = atomic_fetch_add(&r->next, 1)) < r->n)
-        r->fn(r->ctx, i);
-    return NULL;
-}
-
-/* ks_call.parallel on two threads. */
-static void run_parallel(void *pool, void (*fn)(void *ctx, int i), void *ctx, int n)
-{
-    struct region r = { .fn = fn, .ctx = ctx, .n = n };
-    pthread_t other;
-
-    (void)pool;
-    assert_int_equal(pthread_create(&other, NULL, region_thread, &r), 0);
-    region_thread(&r);
-    pthread_join(other, NULL);
-}
-
-static void kernel_open(struct kernel *k, const char *path)
-{
-    void *symbol;
-
-    k->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!k->handle)
-        fail_msg("%s", dlerror());
-    symbol = dlsym(k->handle, "ks_kernel");
-    assert_non_null(symbol);
-    memcpy(&k->run, &symbol, sizeof(symbol));
-}
 
 /* defines: NULL-terminated -D arguments beyond the constant axes. */
 static void kernel_build(struct kernel *k, const char *dir, const char *source, struct shape shape,

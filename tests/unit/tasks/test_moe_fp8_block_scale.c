@@ -10,7 +10,6 @@
 #include <math.h>
 #include <pthread.h>
 #include <spawn.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -23,6 +22,7 @@
 #include "ks_task.h"
 #include "shape.h"
 #include "unit/tasks/assignment.h"
+#include "unit/tasks/kernel.h"
 
 #define PACK KS_SOURCE_DIR "/tasks/moe_fp8_block_scale"
 #define PREFIX "moe_fp8_block_scale_ds_routing_"
@@ -814,52 +814,6 @@ static void ties_of_groups_are_settled(void **state)
 }
 
 /* ---- Kernels ---- */
-
-struct kernel {
-    void *handle;
-    int (*run)(const struct ks_call *call);
-};
-
-struct region {
-    void (*fn)(void *ctx, int i);
-    void *ctx;
-    int n;
-    atomic_int next;
-};
-
-static void *region_thread(void *arg)
-{
-    struct region *r = arg;
-    int i;
-
-    while ((i = atomic_fetch_add(&r->next, 1)) < r->n)
-        r->fn(r->ctx, i);
-    return NULL;
-}
-
-/* ks_call.parallel on two threads. */
-static void run_parallel(void *pool, void (*fn)(void *ctx, int i), void *ctx, int n)
-{
-    struct region r = { .fn = fn, .ctx = ctx, .n = n };
-    pthread_t other;
-
-    (void)pool;
-    assert_int_equal(pthread_create(&other, NULL, region_thread, &r), 0);
-    region_thread(&r);
-    pthread_join(other, NULL);
-}
-
-static void kernel_open(struct kernel *k, const char *path)
-{
-    void *symbol;
-
-    k->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!k->handle)
-        fail_msg("%s", dlerror());
-    symbol = dlsym(k->handle, "ks_kernel");
-    assert_non_null(symbol);
-    memcpy(&k->run, &symbol, sizeof(symbol));
-}
 
 static char *axis_define(const char *name, long long value)
 {
