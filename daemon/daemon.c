@@ -22,6 +22,7 @@
 #include "rpc/rpc_eval.h"
 #include "rpc/server.h"
 #include "sched/turns.h"
+#include "search/history.h"
 #include "upkeep.h"
 #include "work.h"
 
@@ -212,6 +213,7 @@ int daemon_open(struct daemon *d, struct conf *conf, const struct clock *clock, 
         goto fail;
     d->turns = turns_new();
     d->devices = devices_new(d);
+    d->history = history_new();
     d->upkeep = upkeep_new(d);
     if (searches_open(d, &d->searches, err) != 0)
         goto fail;
@@ -252,6 +254,7 @@ void daemon_close(struct daemon *d)
     upkeep_free(d->upkeep);
     turns_free(d->turns);
     rpc_server_free(d->rpc);
+    history_free(d->history);
     packs_unref(d->packs);
     kb_close(d->kb);
     loop_free(d->loop);

@@ -18,6 +18,7 @@
 struct conf;
 struct devices;
 struct evaluator;
+struct history;
 struct kb;
 struct loop;
 struct packs;
@@ -46,6 +47,7 @@ struct daemon {
     struct devices *devices;
     struct list evals; /* calls of eval.run and task.check that wait for their turn or run */
     struct upkeep *upkeep;
+    struct history *history; /* what all searches add up to */
     struct searches *searches;
     struct rpc_server *rpc;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Index upkeep; see upkeep.h.
+ * Upkeep of the vector index, and the first reading of what all searches did; see upkeep.h.
  *
  *     idle --due--> asked (waits for the turn of "cpu") --> working (worker) --> idle
  *
@@ -17,6 +17,7 @@
 #include "log.h"
 #include "loop.h"
 #include "sched/turns.h"
+#include "search/history.h"
 #include "work.h"
 
 struct upkeep {
@@ -25,6 +26,7 @@ struct upkeep {
     struct turn turn;
     struct work look, maintain;
     bool due;
+    bool read; /* the events of all searches, once */
     bool stopped;
 };
 
@@ -38,7 +40,13 @@ static void look_later(struct upkeep *u)
 
 static int maintain_run(struct work *w, struct err *err)
 {
-    return kb_maintain(LIST_OF(w, struct upkeep, maintain)->daemon->kb, err);
+    struct upkeep *u = LIST_OF(w, struct upkeep, maintain);
+    struct kb *kb = u->daemon->kb;
+
+    if (!u->read && history_refresh(u->daemon->history, kb, err) != 0)
+        return -1;
+    u->read = true;
+    return kb_maintain_due(kb) ? kb_maintain(kb, err) : 0;
 }
 
 static void maintain_done(struct work *w, const struct err *err)
@@ -47,7 +55,7 @@ static void maintain_done(struct work *w, const struct err *err)
 
     turns_end(&u->turn);
     if (err != NULL && err->code != ERR_CANCELLED)
-        log_warn("kb: the vector index was not brought up to date: %s", err->msg);
+        log_warn("kb: upkeep failed: %s", err->msg);
     look_later(u);
 }
 
@@ -63,7 +71,7 @@ static int look_run(struct work *w, struct err *err)
     struct upkeep *u = LIST_OF(w, struct upkeep, look);
 
     (void)err;
-    u->due = kb_maintain_due(u->daemon->kb);
+    u->due = !u->read || kb_maintain_due(u->daemon->kb);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "kb_impl.h"
 #include "record_text.h"
 
@@ -25,6 +26,16 @@ void kb_batch_free(struct kb_batch *b)
     buf_release(&b->bytes);
     free(b->ops);
     free(b);
+}
+
+int kb_batch_set_origin(struct kb_batch *b, const char *origin, struct err *err)
+{
+    if (origin == NULL)
+        origin = "";
+    if (origin_check(origin, err) != 0)
+        return -1;
+    str_copy(b->origin, sizeof(b->origin), origin);
+    return 0;
 }
 
 uint64_t kb_batch_sync_ns(const struct kb_batch *b)
@@ -155,7 +166,9 @@ static int fact_op(struct kb_batch *b, enum fact_kind kind, size_t text, struct 
     id_of_bytes(b->bytes.data + text, op->text_len, &op->id);
     key_of_id(&op->id, &k);
     op->key_len = k.len;
-    if (add_bytes(b, k.bytes, k.len, &op->key, err) != 0)
+    op->origin_len = strlen(b->origin);
+    if (add_bytes(b, k.bytes, k.len, &op->key, err) != 0 ||
+        add_bytes(b, b->origin, op->origin_len, &op->origin, err) != 0)
         return -1;
     if (id)
         *id = op->id;

@@ -54,23 +54,28 @@ static bool same_key(const struct kb_batch *b, const struct batch_op *x, const s
            memcmp(bytes_at(b, x->key), bytes_at(b, y->key), x->key_len) == 0;
 }
 
-/* A fact twice in one batch counts once; an event twice is a mistake. Documents: the last one wins.
- */
+/* A fact twice in one batch counts once, as local if one of them is; an event twice is a mistake.
+ * Documents: the last one wins. */
 static int skip_repeats(struct kb_batch *b, struct err *err)
 {
     CLEANUP(freep) struct batch_op **sorted = malloc(MAX(b->n, 1) * sizeof(*sorted));
+    struct batch_op *first = NULL;
 
     if (sorted == NULL)
         return err_set(err, ERR_NOMEM, "no memory to commit %zu writes", b->n);
     for (size_t i = 0; i < b->n; i++)
         sorted[i] = &b->ops[i];
     qsort_r(sorted, b->n, sizeof(*sorted), order_ops, b);
-    for (size_t i = 1; i < b->n; i++) {
-        if (!same_key(b, sorted[i - 1], sorted[i]))
+    for (size_t i = 0; i < b->n; i++) {
+        if (first == NULL || !same_key(b, first, sorted[i])) {
+            first = sorted[i];
             continue;
+        }
         if (sorted[i]->type == BATCH_EVENT)
             return event_conflict(b, sorted[i], err);
         sorted[i]->skip = sorted[i]->type == BATCH_FACT;
+        if (sorted[i]->origin_len == 0)
+            first->origin_len = 0;
     }
     return 0;
 }
@@ -89,6 +94,19 @@ static int is_stored(struct kb *kb, const struct kb_batch *b, const struct batch
     return store_has(kb->store, op->cf, &key, out, err);
 }
 
+/* Whether a stored fact that is added again without origin has one. */
+static int is_foreign(struct kb *kb, const struct kb_batch *b, const struct batch_op *op, bool *out,
+                      struct err *err)
+{
+    struct key key;
+
+    *out = false;
+    if (!kb->has_foreign || op->origin_len != 0)
+        return 0;
+    op_key(b, op, &key);
+    return store_has(kb->store, CF_ORIGIN, &key, out, err);
+}
+
 static int skip_stored(struct kb *kb, struct kb_batch *b, struct err *err)
 {
     for (size_t i = 0; i < b->n; i++) {
@@ -102,6 +120,8 @@ static int skip_stored(struct kb *kb, struct kb_batch *b, struct err *err)
         if (stored && op->type == BATCH_EVENT)
             return event_conflict(b, op, err);
         op->skip = stored;
+        if (stored && is_foreign(kb, b, op, &op->adopt, err) != 0)
+            return -1;
     }
     return 0;
 }
@@ -135,6 +155,9 @@ static int put_fact(struct kb *kb, struct kb_batch *b, const struct batch_op *op
     key_of_u64(op->head.seq, &number);
     fact_ref_encode(&ref, value);
     store_batch_put(sb, kb->store, CF_FACT, &number, value, sizeof(value), "", 0);
+    if (op->origin_len != 0)
+        store_batch_put(sb, kb->store, CF_ORIGIN, key, bytes_at(b, op->origin), op->origin_len, "",
+                        0);
     return op->kind == FACT_EVALUATION ? put_evaluated(kb, b, op, sb, err) : 0;
 }
 
@@ -158,43 +181,82 @@ static int put_op(struct kb *kb, struct kb_batch *b, const struct batch_op *op,
     return 0;
 }
 
-/* `*last_seq` goes up by one for each new fact. */
-static int build(struct kb *kb, struct kb_batch *b, struct store_batch *sb, uint64_t *last_seq,
-                 size_t *writes, struct err *err)
+/* Foreign facts that become local, and how many did so far. */
+static int put_adopted(struct kb *kb, struct kb_batch *b, struct store_batch *sb,
+                       uint64_t *adopted, struct err *err)
+{
+    json_auto_t *count = NULL;
+
+    *adopted = kb->adopted;
+    for (size_t i = 0; i < b->n; i++) {
+        struct key key;
+
+        if (!b->ops[i].adopt)
+            continue;
+        op_key(b, &b->ops[i], &key);
+        store_batch_delete(sb, kb->store, CF_ORIGIN, &key);
+        ++*adopted;
+    }
+    if (*adopted == kb->adopted)
+        return 0;
+    count = json_integer((json_int_t)*adopted);
+    if (count == NULL)
+        return err_set(err, ERR_NOMEM, "no memory to commit %zu writes", b->n);
+    return meta_put(sb, kb->store, META_ADOPTED, count, err);
+}
+
+/* What a commit adds to the numbers of the base. */
+struct commit_sums {
+    uint64_t last_seq, adopted;
+    bool foreign; /* has facts from elsewhere */
+    size_t writes;
+};
+
+/* `last_seq` goes up by one for each new fact. */
+static int build(struct kb *kb, struct kb_batch *b, struct store_batch *sb, struct commit_sums *s,
+                 struct err *err)
 {
     uint64_t now = MAX(kb->clock->wall_ns(kb->clock), kb->last_wall_ns);
 
-    *writes = 0;
     for (size_t i = 0; i < b->n; i++) {
         struct batch_op *op = &b->ops[i];
+        bool foreign = op->origin_len != 0;
 
         if (op->skip)
             continue;
         if (op->type == BATCH_FACT)
-            op->head = (struct fact_head){ .seq = ++*last_seq, .recorded_at_ns = now };
+            op->head = (struct fact_head){ ++s->last_seq, now, foreign };
+        if (foreign && !store_has_cf(kb->store, CF_ORIGIN))
+            return err_set(err, ERR_IO,
+                           "facts of another origin cannot be stored: the store has no place for "
+                           "origins; open the knowledge base again");
         if (put_op(kb, b, op, sb, err) != 0)
             return -1;
-        ++*writes;
+        s->foreign |= foreign;
+        s->writes++;
     }
+    if (put_adopted(kb, b, sb, &s->adopted, err) != 0)
+        return -1;
+    s->writes += s->adopted - kb->adopted;
     kb->last_wall_ns = now;
     return 0;
 }
 
-static int write_batch(struct kb *kb, struct kb_batch *b, uint64_t *last_seq, struct err *err)
+static int write_batch(struct kb *kb, struct kb_batch *b, struct commit_sums *sums,
+                       struct err *err)
 {
     struct store_batch *sb = store_batch_new();
     uint64_t start;
-    size_t writes;
     int rc;
 
     if (sb == NULL)
         return err_set(err, ERR_NOMEM, "no memory to commit %zu writes", b->n);
-    rc = build(kb, b, sb, last_seq, &writes, err);
+    rc = build(kb, b, sb, sums, err);
     start = kb->clock->mono_ns(kb->clock);
-    if (rc == 0 && writes > 0)
+    if (rc == 0 && sums->writes > 0)
         rc = store_write(kb->store, sb, kb->sync, err);
     if (rc == 0)
-        b->sync_ns = writes ? kb->clock->mono_ns(kb->clock) - start : 0;
+        b->sync_ns = sums->writes ? kb->clock->mono_ns(kb->clock) - start : 0;
     store_batch_free(sb);
     return rc;
 }
@@ -239,6 +301,23 @@ static int tell_retrieve(struct kb *kb, const struct changed *c, struct err *err
     return 0;
 }
 
+/* Evidence that was foreign counts as local from now on. */
+static int fold_adopted(struct kb *kb, const struct batch_op *op, struct err *err)
+{
+    struct evidence e;
+    int rc;
+
+    if (op->kind != FACT_EVIDENCE)
+        return 0;
+    if (load_evidence(kb->store, &op->id, &e, err) != 0)
+        return err->code == ERR_CORRUPT ? 0 : -1; /* was not folded in the first place */
+    rc = table_adopt_evidence(&kb->table, &op->id, &e, err);
+    if (rc == 0)
+        rc = retrieve_add_evidence(kb->retrieve, &op->id, &e, 0, err);
+    evidence_release(&e);
+    return rc;
+}
+
 int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
 {
     CLEANUP(buf_release) struct buf scratch = { .max = VALUE_MAX };
@@ -248,6 +327,8 @@ int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
     for (size_t i = 0; rc == 0 && i < b->n; i++) {
         const struct batch_op *op = &b->ops[i];
 
+        if (op->adopt)
+            rc = fold_adopted(kb, op, err);
         if (op->type != BATCH_FACT || op->skip)
             continue;
         kb->facts[op->kind]++;
@@ -265,12 +346,14 @@ int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
 /* ---- The commit ---- */
 
 /* The facts are safe by now: what fails here is survived, and made good by kb_refresh. */
-static void fold_committed(struct kb *kb, const struct kb_batch *b, uint64_t last_seq)
+static void fold_committed(struct kb *kb, const struct kb_batch *b, const struct commit_sums *sums)
 {
     struct err err;
 
     pthread_rwlock_wrlock(&kb->lock);
-    kb->last_seq = last_seq;
+    kb->last_seq = sums->last_seq;
+    kb->adopted = sums->adopted;
+    kb->has_foreign |= sums->foreign;
     if (fold_batch(kb, b, &err) != 0) {
         kb->stale = true;
         kb_notice(kb, "facts were stored but not folded in yet: %s", err.msg);
@@ -294,16 +377,16 @@ static int mend(struct kb *kb, struct err *err)
 
 static int commit_locked(struct kb *kb, struct kb_batch *b, struct err *err)
 {
-    uint64_t last_seq;
+    struct commit_sums sums = { 0 };
 
     if (mend(kb, err) != 0 || kb_refresh(kb, err) != 0)
         return -1;
-    last_seq = kb->last_seq;
+    sums.last_seq = kb->last_seq;
     if (skip_repeats(b, err) != 0 || skip_stored(kb, b, err) != 0 ||
-        write_batch(kb, b, &last_seq, err) != 0)
+        write_batch(kb, b, &sums, err) != 0)
         return -1;
-    if (last_seq != kb->last_seq)
-        fold_committed(kb, b, last_seq);
+    if (sums.last_seq != kb->last_seq || sums.adopted != kb->adopted)
+        fold_committed(kb, b, &sums);
     return 0;
 }
 

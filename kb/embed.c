@@ -48,6 +48,7 @@ enum {
     KIND_FEATURE,
     KIND_PARAM,
     KIND_VALUE,
+    KIND_PROJECTED,
     KIND_GRAM = 100, /* plus its length */
 };
 
@@ -375,6 +376,49 @@ void embed_claim(struct text *t, const struct claim *c, struct embedding *out)
     add_concepts(&st);
     add_context(&st, &ctx);
     finish(&st, out);
+}
+
+int embed_project(const double *x, size_t n, struct embedding *out, struct err *err)
+{
+    double sum[EMBED_DIM] = { 0 }, square = 0, scale;
+
+    for (size_t i = 0; i < n; i++) {
+        uint64_t h = text_hash_pair(KIND_PROJECTED, i + 1);
+        size_t place = n <= EMBED_DIM ? i : h % EMBED_DIM;
+
+        if (!isfinite(x[i]) || fabs(x[i]) > 1e100)
+            return err_set(err, ERR_INVALID, "number %zu of the vector is not finite", i + 1);
+        sum[place] += n > EMBED_DIM && (h >> 32 & 1) ? -x[i] : x[i];
+    }
+    for (size_t i = 0; i < EMBED_DIM; i++)
+        square += sum[i] * sum[i];
+    memset(out, 0, sizeof(*out));
+    if (square == 0)
+        return 0;
+    scale = TARGET_LENGTH / sqrt(square);
+    for (size_t i = 0; i < EMBED_DIM; i++)
+        out->v[i] = (int8_t)MAX(-127, MIN(127, lround(sum[i] * scale)));
+    return 0;
+}
+
+int embed_claim_text(const struct claim *c, struct buf *out, struct err *err)
+{
+    const struct {
+        const char *name, *value;
+    } parts[] = { { "Kernel family", c->family }, { "Data type", c->dtype },
+                  { "Language", c->language },    { "Bound by", c->bottleneck },
+                  { "Needs", c->requires } };
+
+    if (buf_adds(out, c->technique, err) != 0 || buf_adds(out, ": ", err) != 0 ||
+        buf_adds(out, c->statement, err) != 0 || buf_adds(out, " ", err) != 0 ||
+        buf_adds(out, c->mechanism, err) != 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (given(parts[i].value) &&
+            (buf_adds(out, "\n", err) != 0 || buf_adds(out, parts[i].name, err) != 0 ||
+             buf_adds(out, ": ", err) != 0 || buf_adds(out, parts[i].value, err) != 0))
+            return -1;
+    return 0;
 }
 
 int32_t embed_dot(const struct embedding *a, const struct embedding *b)

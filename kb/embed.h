@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "record.h"
 #include "text.h"
@@ -40,6 +41,18 @@ void embed_text(struct text *t, const char *s, size_t len, const struct embed_co
                 struct embedding *out);
 /* Statement, mechanism and scope of a claim. */
 void embed_claim(struct text *t, const struct claim *c, struct embedding *out);
+
+/*
+ * A provider's vector of n numbers (n >= 1) brought to ours. Up to EMBED_DIM numbers keep their
+ * places. More are folded by feature hashing with signs (Weinberger et al. 2009): number i goes to
+ * place h(i) with sign s(i), h and s fixed hashes of i, so that the expectation of a cosine is what
+ * it was, with a deviation of about 1/16. Then scaled to the length of the built-in vectors and
+ * rounded; computed in doubles. All zero for zeros. ERR_INVALID for a number that is not finite.
+ */
+int embed_project(const double *x, size_t n, struct embedding *out, struct err *err);
+/* What a provider is asked to embed of a claim: technique, statement, mechanism and scope, in one
+ * paragraph, appended to `out`. ERR_NOMEM, ERR_LIMIT. */
+int embed_claim_text(const struct claim *c, struct buf *out, struct err *err);
 
 /* Inner product, and squared length; exact. */
 int32_t embed_dot(const struct embedding *a, const struct embedding *b);

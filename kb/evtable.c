@@ -166,6 +166,7 @@ static int row_fill(struct evtable *t, const struct id *id, const struct evidenc
     row->measured_at_s = ev->measured_at_s;
     row->steered = ev->steered;
     row->is_failure = strcmp(ev->kind, "failure") == 0;
+    row->foreign = ev->foreign;
     return 0;
 }
 
@@ -174,8 +175,12 @@ int evtable_add(struct evtable *t, const struct id *id, const struct evidence *e
 {
     struct evrow row = { .recorded_at_ns = recorded_at_ns };
 
-    if (evtable_find(t, id) != EVTABLE_NONE)
+    uint32_t known = evtable_find(t, id);
+
+    if (known != EVTABLE_NONE) {
+        t->rows[known].foreign = ev->foreign;
         return 0;
+    }
     if (rows_reserve(t, err) != 0 || map_reserve(&t->by_id, err) != 0 ||
         map_reserve(&t->by_claim, err) != 0 || row_fill(t, id, ev, &row, err) != 0)
         return -1;

@@ -26,7 +26,7 @@ struct evrow {
     uint64_t retracted_at_ns; /* 0: never */
     uint64_t measured_at_s;
     uint32_t next; /* another row of the same claim; EVTABLE_NONE ends */
-    bool steered, is_failure;
+    bool steered, is_failure, foreign;
 };
 
 struct evtable;
@@ -34,7 +34,7 @@ struct evtable;
 struct evtable *evtable_new(void); /* NULL when memory is out */
 void evtable_free(struct evtable *t);
 
-/* Adds a fact; one that is there changes nothing. Strings are copied. ERR_NOMEM. */
+/* Adds a fact; of one that is there only `foreign` is taken over. Strings are copied. ERR_NOMEM. */
 int evtable_add(struct evtable *t, const struct id *id, const struct evidence *ev,
                 uint64_t recorded_at_ns, struct err *err);
 /* Notes the first withdrawal of a claim or of evidence, whether it is known yet or not. ERR_NOMEM.

@@ -7,7 +7,10 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { SIDE_MIN = 3 }; /* measurements on a side of a split */
+enum {
+    SIDE_MIN = 3,    /* measurements on a side of a split */
+    SIGN_MIN = 3,    /* of either sign: fewer are no contradiction */
+};
 /* A class, a shape and a toolchain, as long as evidence may have them. */
 enum { CELL_KEY_MAX = 96 + 2 * 1024 + 3 };
 
@@ -85,7 +88,9 @@ static void sums_add_evidence(struct insight_sums *s, const struct evidence *e)
     else
         s->blind++;
     s->positive += e->effect_q > 0;
+    s->negative += e->effect_q < 0;
     s->effect_q += e->effect_q;
+    s->blind_q += e->steered ? 0 : e->effect_q;
     s->effect_sq_q += (uint64_t)(milli * milli);
     if (s->first_s == 0 || e->measured_at_s < s->first_s)
         s->first_s = e->measured_at_s;
@@ -98,8 +103,10 @@ static void sums_add(struct insight_sums *s, const struct insight_sums *more)
     s->blind += more->blind;
     s->steered += more->steered;
     s->positive += more->positive;
+    s->negative += more->negative;
     s->failures += more->failures;
     s->effect_q += more->effect_q;
+    s->blind_q += more->blind_q;
     s->effect_sq_q += more->effect_sq_q;
     if (more->first_s != 0 && (s->first_s == 0 || more->first_s < s->first_s))
         s->first_s = more->first_s;
@@ -107,64 +114,91 @@ static void sums_add(struct insight_sums *s, const struct insight_sums *more)
 }
 
 /* `key` is a kept name, so that equal keys are the same pointer. */
-static struct insight_cell *cell_get(struct fold *f, const char *key, struct err *err)
+static struct insight_cell *cell_get(struct fold_cells *cells, const char *key, struct err *err)
 {
-    size_t low = 0, high = f->n_cells;
+    size_t low = 0, high = cells->n;
 
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        int order = f->cells[mid].key == key ? 0 : strcmp(f->cells[mid].key, key);
+        int order = cells->v[mid].key == key ? 0 : strcmp(cells->v[mid].key, key);
 
         if (order == 0)
-            return &f->cells[mid];
+            return &cells->v[mid];
         if (order < 0)
             low = mid + 1;
         else
             high = mid;
     }
-    if (GROW(f->cells, f->n_cells, f->cap_cells, err) != 0)
+    if (GROW(cells->v, cells->n, cells->cap, err) != 0)
         return NULL;
-    GAP(f->cells, f->n_cells, low);
-    f->cells[low] = (struct insight_cell){ .key = (char *)key };
-    f->n_cells++;
-    return &f->cells[low];
+    GAP(cells->v, cells->n, low);
+    cells->v[low] = (struct insight_cell){ .key = (char *)key };
+    cells->n++;
+    return &cells->v[low];
 }
 
-static int add_cell(struct fold *f, struct names *names, const char *key, const struct evidence *e,
-                    struct err *err)
+static int merge_cells(struct fold_cells *to, const struct fold_cells *from, struct err *err)
 {
-    const char *kept = names_keep(names, key);
+    for (size_t i = 0; i < from->n; i++) {
+        struct insight_cell *cell = cell_get(to, from->v[i].key, err);
+
+        if (cell == NULL)
+            return -1;
+        sums_add(&cell->sums, &from->v[i].sums);
+    }
+    return 0;
+}
+
+/* What is to be done with each cell that a piece of evidence belongs to. */
+typedef int cell_visit(struct fold *f, const char *key, const struct evidence *e, struct err *err);
+
+/* Calls fn for "", class, class|shape and class|shape|toolchain: kept names. */
+static int each_cell(struct fold *f, struct names *names, const struct evidence *e, cell_visit *fn,
+                     struct err *err)
+{
+    const char *parts[] = { e->device_class, e->shape, e->toolchain };
+    char key[CELL_KEY_MAX] = "";
+    size_t len = 0;
+
+    for (size_t level = 0; level <= ARRAY_LEN(parts); level++) {
+        const char *kept = names_keep(names, key);
+        int n;
+
+        if (kept == NULL)
+            return err_set(err, ERR_NOMEM, "no memory to fold evidence");
+        if (fn(f, kept, e, err) != 0)
+            return -1;
+        if (level == ARRAY_LEN(parts))
+            break;
+        n = snprintf(key + len, sizeof(key) - len, "%s%s", level ? "|" : "", parts[level]);
+        len += (size_t)n;
+        if (len >= sizeof(key))
+            return err_set(err, ERR_INVALID,
+                           "the key of a cell has %zu bytes; at most %zu are allowed", len,
+                           sizeof(key) - 1);
+    }
+    return 0;
+}
+
+static int add_cell(struct fold *f, const char *key, const struct evidence *e, struct err *err)
+{
     struct insight_cell *cell;
 
-    if (kept == NULL)
-        return err_set(err, ERR_NOMEM, "no memory to fold evidence");
-    cell = cell_get(f, kept, err);
+    if (e->foreign) {
+        cell = cell_get(&f->foreign, key, err);
+        if (cell == NULL)
+            return -1;
+        sums_add_evidence(&cell->sums, e);
+    }
+    if (*key == '\0') {
+        sums_add_evidence(&f->all, e);
+        return 0;
+    }
+    cell = cell_get(&f->cells, key, err);
     if (cell == NULL)
         return -1;
     sums_add_evidence(&cell->sums, e);
     return 0;
-}
-
-/* The cell class|shape|toolchain and its parents class|shape and class. */
-static int add_cells(struct fold *f, struct names *names, const struct evidence *e, struct err *err)
-{
-    size_t class_len = strlen(e->device_class), shape_len = strlen(e->shape);
-    size_t len = class_len + 1 + shape_len + 1 + strlen(e->toolchain);
-    char key[CELL_KEY_MAX], *p = key;
-
-    if (len >= sizeof(key))
-        return err_set(err, ERR_INVALID, "the key of a cell has %zu bytes; at most %zu are allowed",
-                       len, sizeof(key) - 1);
-    p = stpcpy(p, e->device_class);
-    if (add_cell(f, names, key, e, err) != 0)
-        return -1;
-    *p++ = '|';
-    p = stpcpy(p, e->shape);
-    if (add_cell(f, names, key, e, err) != 0)
-        return -1;
-    *p++ = '|';
-    stpcpy(p, e->toolchain);
-    return add_cell(f, names, key, e, err);
 }
 
 /* ---- Points ---- */
@@ -199,6 +233,7 @@ static int add_point(struct fold *f, const struct fold_point *more, struct err *
     }
     f->points[low].above += more->above;
     f->points[low].below += more->below;
+    f->points[low].effect_q += more->effect_q;
     return 0;
 }
 
@@ -214,7 +249,8 @@ static int add_points(struct fold *f, struct names *names, const struct evidence
         struct fold_point p = { .feature = names_keep(names, name),
                                 .value = json_number_value(v) + 0.0, /* -0 becomes 0 */
                                 .above = e->effect_q > 0,
-                                .below = e->effect_q < 0 };
+                                .below = e->effect_q < 0,
+                                .effect_q = e->effect_q };
 
         if (p.feature == NULL)
             return err_set(err, ERR_NOMEM, "no memory to fold evidence");
@@ -224,14 +260,54 @@ static int add_points(struct fold *f, struct names *names, const struct evidence
     return 0;
 }
 
+/* ---- Failures ---- */
+
+static int add_failure(struct fold *f, const struct insight_failure *more, struct err *err)
+{
+    struct insight_failure *found;
+    size_t i = 0;
+
+    while (i < f->n_failures && strcmp(f->failures[i].class, more->class) < 0)
+        i++;
+    if (i == f->n_failures || strcmp(f->failures[i].class, more->class) != 0) {
+        if (GROW(f->failures, f->n_failures, f->cap_failures, err) != 0)
+            return -1;
+        GAP(f->failures, f->n_failures, i);
+        f->failures[i] = *more;
+        f->n_failures++;
+        return 0;
+    }
+    found = &f->failures[i];
+    found->n += more->n;
+    if (more->newest_s > found->newest_s ||
+        (more->newest_s == found->newest_s &&
+         strcmp(more->newest.hex, found->newest.hex) < 0)) {
+        found->newest_s = more->newest_s;
+        found->newest = more->newest;
+    }
+    return 0;
+}
+
+static int add_failed(struct fold *f, struct names *names, const struct id *id,
+                      const struct evidence *e, struct err *err)
+{
+    struct insight_failure one = { .n = 1, .newest_s = e->measured_at_s, .newest = *id };
+
+    if (strcmp(e->kind, "pair") == 0)
+        return 0;
+    one.class = (char *)names_keep(names, e->failure);
+    if (one.class == NULL)
+        return err_set(err, ERR_NOMEM, "no memory to fold evidence");
+    return add_failure(f, &one, err);
+}
+
 /* ---- Folds ---- */
 
-static int add_id(struct fold *f, const struct id *id, struct err *err)
+/* Where the id is in the list, or belongs. */
+static size_t find_id(const struct fold *f, const struct id *id)
 {
     size_t low = 0, high = f->n_evidence;
 
-    if (GROW(f->evidence, f->n_evidence, f->cap_evidence, err) != 0)
-        return -1;
     if (high > 0 && strcmp(f->evidence[high - 1].hex, id->hex) < 0)
         low = high; /* in id order, as when the store is read */
     while (low < high) {
@@ -242,8 +318,24 @@ static int add_id(struct fold *f, const struct id *id, struct err *err)
         else
             high = mid;
     }
-    GAP(f->evidence, f->n_evidence, low);
-    f->evidence[low] = *id;
+    return low;
+}
+
+bool fold_has(const struct fold *f, const struct id *id)
+{
+    size_t i = find_id(f, id);
+
+    return i < f->n_evidence && strcmp(f->evidence[i].hex, id->hex) == 0;
+}
+
+static int add_id(struct fold *f, const struct id *id, struct err *err)
+{
+    size_t i = find_id(f, id);
+
+    if (GROW(f->evidence, f->n_evidence, f->cap_evidence, err) != 0)
+        return -1;
+    GAP(f->evidence, f->n_evidence, i);
+    f->evidence[i] = *id;
     f->n_evidence++;
     return 0;
 }
@@ -251,11 +343,10 @@ static int add_id(struct fold *f, const struct id *id, struct err *err)
 int fold_add(struct fold *f, struct names *names, const struct id *id, const struct evidence *e,
              struct err *err)
 {
-    if (add_id(f, id, err) != 0 || add_cells(f, names, e, err) != 0 ||
+    if (add_id(f, id, err) != 0 || each_cell(f, names, e, add_cell, err) != 0 ||
         add_points(f, names, e, err) != 0)
         return -1;
-    sums_add_evidence(&f->all, e);
-    return 0;
+    return add_failed(f, names, id, e, err);
 }
 
 int fold_merge(struct fold *f, const struct fold *from, struct err *err)
@@ -263,104 +354,307 @@ int fold_merge(struct fold *f, const struct fold *from, struct err *err)
     for (size_t i = 0; i < from->n_evidence; i++)
         if (add_id(f, &from->evidence[i], err) != 0)
             return -1;
-    for (size_t i = 0; i < from->n_cells; i++) {
-        struct insight_cell *cell = cell_get(f, from->cells[i].key, err);
-
-        if (cell == NULL)
-            return -1;
-        sums_add(&cell->sums, &from->cells[i].sums);
-    }
+    if (merge_cells(&f->cells, &from->cells, err) != 0 ||
+        merge_cells(&f->foreign, &from->foreign, err) != 0)
+        return -1;
     for (size_t i = 0; i < from->n_points; i++)
         if (add_point(f, &from->points[i], err) != 0)
+            return -1;
+    for (size_t i = 0; i < from->n_failures; i++)
+        if (add_failure(f, &from->failures[i], err) != 0)
             return -1;
     sums_add(&f->all, &from->all);
     return 0;
 }
 
+/* Times of foreign sums are not kept: nothing reads them, and they cannot be taken back. */
+static int adopt_cell(struct fold *f, const char *key, const struct evidence *e, struct err *err)
+{
+    struct insight_cell *cell = cell_get(&f->foreign, key, err);
+    struct insight_sums one = { 0 }, *s;
+
+    if (cell == NULL)
+        return -1;
+    s = &cell->sums;
+    sums_add_evidence(&one, e);
+    s->blind -= one.blind;
+    s->steered -= one.steered;
+    s->positive -= one.positive;
+    s->negative -= one.negative;
+    s->failures -= one.failures;
+    s->effect_q -= one.effect_q;
+    s->blind_q -= one.blind_q;
+    s->effect_sq_q -= one.effect_sq_q;
+    return 0;
+}
+
+int fold_adopt(struct fold *f, struct names *names, const struct evidence *e, struct err *err)
+{
+    return each_cell(f, names, e, adopt_cell, err);
+}
+
 void fold_release(struct fold *f)
 {
-    free(f->cells);
+    free(f->cells.v);
+    free(f->foreign.v);
     free(f->points);
+    free(f->failures);
     free(f->evidence);
     memset(f, 0, sizeof(*f));
 }
 
 /* ---- The learned condition ---- */
 
-/* A threshold of a feature: values <= it against values above. */
+/* A split under trial: how many measurements fit, and what its two sides hold. */
 struct split {
+    enum insight_op op;
     const char *feature;
-    double threshold;
-    uint64_t right;     /* measurements on the side that fits their sign */
-    uint64_t low, high; /* measurements on either side */
-    bool helps_low;
+    double value;     /* INSIGHT_AT_MOST */
+    const char *text; /* INSIGHT_IS; `len` bytes */
+    size_t len;
+    bool helps;
+    uint64_t right; /* measurements on the side that fits their sign */
+    struct insight_side side[2];
 };
 
-/* Whether each side has at least three measurements, three quarters of them with the side's sign:
- * `low` of one sign against low_not on one side, `high` of the other against high_not beyond. */
-static bool separates(uint64_t low, uint64_t low_not, uint64_t high_not, uint64_t high)
-{
-    uint64_t low_n = low + low_not, high_n = high + high_not;
+/* Signs on the two sides of a split: [0] where it holds, [1] elsewhere. */
+struct signs {
+    uint64_t above[2], below[2];
+};
 
-    return low_n >= SIDE_MIN && high_n >= SIDE_MIN && low * 4 >= low_n * 3 &&
-           high * 4 >= high_n * 3;
+/* Each side has at least three measurements, three quarters of them with the side's sign. */
+static bool separates(const struct signs *s, bool helps, uint64_t *right)
+{
+    *right = 0;
+    for (int i = 0; i < 2; i++) {
+        uint64_t with = (i == 0) == helps ? s->above[i] : s->below[i];
+        uint64_t n = s->above[i] + s->below[i];
+
+        if (n < SIDE_MIN || with * 4 < n * 3)
+            return false;
+        *right += with;
+    }
+    return true;
+}
+
+/* `split` is complete but for its sign; it replaces a best that fits less. */
+static void try_split(struct split split, const struct signs *s, struct split *best)
+{
+    for (int helps = 1; helps >= 0; helps--)
+        if (separates(s, helps, &split.right) && split.right > best->right) {
+            split.helps = helps;
+            *best = split;
+        }
 }
 
 /* Tries every threshold of the feature whose points are [first, end). */
 static void split_feature(const struct fold_point *first, const struct fold_point *end,
                           struct split *best)
 {
-    uint64_t above = 0, below = 0, low_above = 0, low_below = 0;
+    struct signs s = { 0 };
+    struct split split = { .op = INSIGHT_AT_MOST, .feature = first->feature };
 
     for (const struct fold_point *p = first; p < end; p++) {
-        above += p->above;
-        below += p->below;
+        s.above[1] += p->above;
+        s.below[1] += p->below;
+        split.side[1].effect_q += p->effect_q;
     }
     for (const struct fold_point *p = first; p + 1 < end; p++) {
-        uint64_t high_above, high_below;
-
-        low_above += p->above;
-        low_below += p->below;
-        high_above = above - low_above;
-        high_below = below - low_below;
-        if (separates(low_above, low_below, high_above, high_below) &&
-            low_above + high_below > best->right)
-            *best = (struct split){ p->feature,
-                                    p->value,
-                                    low_above + high_below,
-                                    low_above + low_below,
-                                    high_above + high_below,
-                                    true };
-        if (separates(low_below, low_above, high_below, high_above) &&
-            low_below + high_above > best->right)
-            *best = (struct split){ p->feature,
-                                    p->value,
-                                    low_below + high_above,
-                                    low_above + low_below,
-                                    high_above + high_below,
-                                    false };
+        s.above[0] += p->above;
+        s.below[0] += p->below;
+        s.above[1] -= p->above;
+        s.below[1] -= p->below;
+        split.value = p->value;
+        split.side[0].effect_q += p->effect_q;
+        split.side[1].effect_q -= p->effect_q;
+        for (int i = 0; i < 2; i++)
+            split.side[i].n = (uint32_t)(s.above[i] + s.below[i]);
+        try_split(split, &s, best);
     }
 }
 
-static struct split split_best(const struct fold *f)
+/* The parts of cell keys by which evidence can be told apart, in the order of their names. */
+static const struct {
+    const char *feature;
+    int part; /* of the key */
+} named[] = { { "device_class", 0 }, { "shape", 1 }, { "toolchain", 2 } };
+
+/* Part number `part` of a cell's key; false when the key has not exactly `depth` parts. */
+static bool key_part(const char *key, int depth, int part, const char **out, size_t *len)
+{
+    int parts = 1;
+
+    for (const char *p = strchr(key, '|'); p; p = strchr(p + 1, '|'))
+        parts++;
+    if (parts != depth)
+        return false;
+    for (; part > 0; part--)
+        key = strchr(key, '|') + 1;
+    *out = key;
+    *len = strcspn(key, "|");
+    return true;
+}
+
+static bool same_text(const char *x, size_t n, const char *y, size_t m)
+{
+    return n == m && memcmp(x, y, n) == 0;
+}
+
+/* One value of a part against the rest. Cells with just that many parts hold each pair once. */
+static void split_value(const struct fold *f, size_t which, const char *text, size_t len,
+                        struct split *best)
+{
+    struct split split = {
+        .op = INSIGHT_IS, .feature = named[which].feature, .text = text, .len = len
+    };
+    struct signs s = { 0 };
+
+    for (size_t i = 0; i < f->cells.n; i++) {
+        const struct insight_cell *cell = &f->cells.v[i];
+        const char *part;
+        size_t part_len;
+        int at;
+
+        if (!key_part(cell->key, named[which].part + 1, named[which].part, &part, &part_len))
+            continue;
+        at = !same_text(part, part_len, text, len);
+        s.above[at] += cell->sums.positive;
+        s.below[at] += cell->sums.negative;
+        split.side[at].n += cell->sums.blind + cell->sums.steered;
+        split.side[at].effect_q += cell->sums.effect_q;
+    }
+    try_split(split, &s, best);
+}
+
+/* Every value of the part, the smallest first: keys are sorted, but by their first part. */
+static void split_named(const struct fold *f, size_t which, struct split *best)
+{
+    for (size_t i = 0; i < f->cells.n; i++) {
+        struct split here = { .right = best->right };
+        const char *part;
+        size_t len;
+
+        if (!key_part(f->cells.v[i].key, named[which].part + 1, named[which].part, &part, &len))
+            continue;
+        split_value(f, which, part, len, &here);
+        if (here.op != INSIGHT_ALWAYS)
+            *best = here;
+        else if (best->op == INSIGHT_IS && best->feature == named[which].feature) {
+            /* As good as the best: the smaller text wins. */
+            size_t common = MIN(len, best->len);
+            int order = memcmp(part, best->text, common);
+
+            if (order > 0 || (order == 0 && len >= best->len))
+                continue;
+            here.right = best->right - 1;
+            split_value(f, which, part, len, &here);
+            if (here.op != INSIGHT_ALWAYS)
+                *best = here;
+        }
+    }
+}
+
+/*
+ * Squares of the deviations from each side's own mean. Points hold no squares: those of all pairs,
+ * less what the sides' means explain, are shared out by number of pairs. Exact when every pair has
+ * the feature, else too large, which is the careful side. Milli-units.
+ */
+static void spread_sides(const struct fold *f, struct insight_condition *c)
+{
+    uint64_t n = (uint64_t)c->side[0].n + c->side[1].n;
+    double rest = (double)f->all.effect_sq_q;
+
+    for (int i = 0; i < 2; i++) {
+        double sum = (double)c->side[i].effect_q / 1000;
+
+        rest -= sum * sum / c->side[i].n;
+    }
+    for (int i = 0; i < 2; i++)
+        c->side[i].deviation_sq_q = rest > 0 ? (uint64_t)(rest * c->side[i].n / (double)n) : 0;
+}
+
+int fold_condition(const struct fold *f, struct names *names, struct insight_condition *out,
+                   struct err *err)
 {
     struct split best = { 0 };
+    char text[CELL_KEY_MAX];
 
+    memset(out, 0, sizeof(*out));
+    if (f->all.positive < SIDE_MIN || f->all.negative < SIDE_MIN)
+        return 0; /* neither side could have three of its sign */
     for (size_t i = 0, end; i < f->n_points; i = end) {
         for (end = i + 1; end < f->n_points && f->points[end].feature == f->points[i].feature;)
             end++;
         split_feature(&f->points[i], &f->points[end], &best);
     }
-    return best;
+    for (size_t which = 0; which < ARRAY_LEN(named); which++)
+        split_named(f, which, &best);
+    if (best.op == INSIGHT_ALWAYS)
+        return 0;
+    out->op = best.op;
+    out->feature = (char *)names_keep(names, best.feature);
+    out->value = best.value;
+    out->helps = best.helps;
+    memcpy(out->side, best.side, sizeof(out->side));
+    if (best.text) {
+        memcpy(text, best.text, best.len);
+        text[best.len] = '\0';
+        out->text = (char *)names_keep(names, text);
+    }
+    if (out->feature == NULL || (best.text && out->text == NULL))
+        return err_set(err, ERR_NOMEM, "no memory to fold evidence");
+    spread_sides(f, out);
+    return 0;
 }
 
-char *fold_condition(const struct fold *f)
+char *fold_condition_text(const struct insight_condition *c)
 {
-    struct split s = split_best(f);
+    const char *here = c->helps ? "helps" : "hurts", *there = c->helps ? "hurts" : "helps";
 
-    if (s.feature == NULL)
+    switch (c->op) {
+    case INSIGHT_ALWAYS:
         return strdup("");
-    return str_printf("%s when %s <= %.10g, %s above; %ju against %ju measurements",
-                      s.helps_low ? "helps" : "hurts", s.feature, s.threshold,
-                      s.helps_low ? "hurts" : "helps", (uintmax_t)s.low, (uintmax_t)s.high);
+    case INSIGHT_AT_MOST:
+        return str_printf("%s when %s <= %.10g, %s above; %u against %u measurements", here,
+                          c->feature, c->value, there, c->side[0].n, c->side[1].n);
+    case INSIGHT_IS:
+        return str_printf("%s when %s is %s, %s elsewhere; %u against %u measurements", here,
+                          c->feature, *c->text ? c->text : "empty", there, c->side[0].n,
+                          c->side[1].n);
+    }
+    return NULL;
+}
+
+/* ---- What callers see ---- */
+
+void fold_lend(const struct fold *f, struct insight *in)
+{
+    in->all = f->all;
+    in->n_cells = f->cells.n;
+    in->cells = f->cells.v;
+    in->n_foreign = f->foreign.n;
+    in->foreign = f->foreign.v;
+    in->n_failures = f->n_failures;
+    in->failures = f->failures;
+    in->n_evidence = f->n_evidence;
+    in->evidence = f->evidence;
+}
+
+int fold_show(const struct fold *f, struct names *names, struct insight *in, struct err *err)
+{
+    struct insight_condition when;
+    char *text;
+
+    if (fold_condition(f, names, &when, err) != 0)
+        return -1;
+    text = fold_condition_text(&when);
+    if (text == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for an insight");
+    free(in->condition);
+    in->condition = text;
+    in->when = when;
+    in->contradicted =
+        when.op == INSIGHT_ALWAYS && f->all.positive >= SIGN_MIN && f->all.negative >= SIGN_MIN;
+    fold_lend(f, in);
+    return 0;
 }

@@ -86,6 +86,8 @@ static void kb_free(struct kb *kb)
 
 static int open_into(struct kb *kb, const char *dir, struct err *err)
 {
+    struct err ignored;
+
     kb->dir = strdup(dir);
     if (kb->dir == NULL)
         return err_set(err, ERR_NOMEM, "no memory to open the knowledge base '%s'", dir);
@@ -95,6 +97,12 @@ static int open_into(struct kb *kb, const char *dir, struct err *err)
     if (folder_check_schema(&kb->folder, dir, err) != 0 ||
         table_init(&kb->table, load_evidence, kb->store, err) != 0)
         return -1;
+    /* Bases from before there were origins; without room for it, facts without origin go on. */
+    if (store_add_cf(kb->store, CF_ORIGIN, &ignored) != 0)
+        kb_notice(kb, "facts of another origin cannot be stored: %s", ignored.msg);
+    /* A cache: without room for it, vectors of a provider cannot be kept. */
+    if (store_add_cf(kb->store, CF_EMBEDDING, &ignored) != 0)
+        kb_notice(kb, "vectors of an embedding provider cannot be stored: %s", ignored.msg);
     return load_all(kb, err);
 }
 

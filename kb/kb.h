@@ -15,8 +15,10 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "embed.h"
 #include "insight.h"
 #include "record.h"
+#include "regime.h"
 
 struct kb;
 struct kb_batch;
@@ -65,6 +67,14 @@ int kb_batch_add_link(struct kb_batch *b, const struct link *l, struct id *id, s
  * field. */
 int kb_batch_add_fact(struct kb_batch *b, enum fact_kind kind, const json_t *fact, struct id *id,
                       struct err *err);
+/*
+ * Facts added to the batch from now on come from `origin`: a name of at most 128 bytes, such as the
+ * fingerprint of a key; NULL or "" is this base itself, as in a new batch. It stays set over
+ * commits. A fact that is stored already keeps the origin that it has, but one from elsewhere that
+ * is then added without origin becomes local. Origins are local knowledge: they are in no content
+ * address and no digest. ERR_INVALID for a long name, control characters or text that is no UTF-8.
+ */
+int kb_batch_set_origin(struct kb_batch *b, const char *origin, struct err *err);
 /* One synced write; then derived state and indexes. The batch is empty afterwards, also after
  * failure. */
 int kb_commit(struct kb_batch *b, struct err *err);
@@ -87,7 +97,18 @@ int kb_each_evaluation(struct kb *kb, const char *task, const char *device, uint
                        int (*fn)(void *ctx, uint64_t seq, const struct id *id,
                                  const struct evaluation *e),
                        void *ctx, struct err *err);
+/* The same from a sequence number on: what was stored since a reader last looked. */
+int kb_each_evaluation_since(struct kb *kb, const char *task, const char *device, uint64_t from_seq,
+                             uint64_t max_seq,
+                             int (*fn)(void *ctx, uint64_t seq, const struct id *id,
+                                       const struct evaluation *e),
+                             void *ctx, struct err *err);
 int kb_get_evidence(struct kb *kb, const struct id *id, struct evidence *out, struct err *err);
+enum { KB_ORIGIN_MAX = 128 };
+/* Where a fact of any kind came from; "" when it was made here or is not stored. ERR_CORRUPT,
+ * ERR_IO. */
+int kb_fact_origin(struct kb *kb, const struct id *id, char out[KB_ORIGIN_MAX + 1],
+                   struct err *err);
 /* Calls fn for each fact with a sequence number of at least `from_seq`, in sequence order, until it
  * returns non-zero: what exporting, merging and following need. */
 int kb_each_fact(struct kb *kb, uint64_t from_seq,
@@ -103,6 +124,11 @@ int kb_each_insight(struct kb *kb, int (*fn)(void *ctx, const struct insight *in
 /* A copy of one insight by full id or unambiguous prefix of at least 6 digits; release with
  * insight_release. */
 int kb_get_insight(struct kb *kb, const char *id, struct insight *out, struct err *err);
+
+/* The same for each claim of this one's same-as set, itself included: those that links and
+ * near-duplicates join. Nothing when there is no such claim. */
+int kb_each_same(struct kb *kb, const struct id *id,
+                 int (*fn)(void *ctx, const struct insight *in), void *ctx);
 
 struct kb_stats {
     uint64_t facts[FACT_COUNT];
@@ -139,6 +165,21 @@ struct kb_query {
     const char *shape;        /* shape regime of `task`; NULL when unknown */
     const char *features;     /* hardware features present, comma-separated; NULL: not filtered */
     const char *technique;    /* hard filter; synonyms are resolved; NULL for any */
+    /* Shape regime asked about, for ranking; NULL: what the text says. */
+    const struct regime *regime;
+    /* The regime of a task that was measured, false when the task is not known; NULL: its stored
+     * shape is all there is. Called under the read lock. */
+    bool (*task_regime)(void *ctx, const char *task, struct regime *out);
+    void *task_regime_ctx;
+    /* Context features of the place asked about, by name to number, for learned conditions; NULL.
+     */
+    const json_t *context;
+    /* Families whose claims pass the family filter too, comma-separated, and rank lower; NULL. */
+    const char *related;
+    /* The text embedded by kb_embedding_stats.active; NULL: the built-in model is used, and the
+     * answer says so when `note` says why. */
+    const struct embedding *vector;
+    const char *note; /* a sentence for notes[] of the answer; NULL for none */
     uint64_t as_of_ns;        /* only facts committed at or before this wall time; 0: now */
     size_t limit;             /* 1..100 */
     bool explain;
@@ -151,6 +192,52 @@ struct kb_query {
  * has ranks{lexical, vector, fused, usefulness}. ERR_INVALID for a bad limit.
  */
 int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *err);
+/* The same, appended to `out` as text, several times faster; after a failure the end of `out` is
+ * not to be used. */
+int kb_query_text(struct kb *kb, const struct kb_query *q, struct buf *out, struct err *err);
+/*
+ * The same where nobody may wait: 1, and nothing written, when a commit holds the insights, when
+ * they must be folded anew first, or when the answer may take more than a few milliseconds (time
+ * travel, a base of over 300 000 insights). Thread: any, does not block.
+ */
+int kb_query_now(struct kb *kb, const struct kb_query *q, struct buf *out, struct err *err);
+
+/* ---- Vectors of another embedding model ---- */
+
+/*
+ * A provider's vectors are kept beside the built-in ones, which go on answering until every claim
+ * has one of the provider's; then those answer, from one query to the next. They are stored (in
+ * this folder alone) as they come, so that what was embedded once is never asked for again. Who
+ * embeds is not the base's business: the caller takes a job, embeds its texts, gives the vectors.
+ */
+struct kb_embedding_stats {
+    char model[160];  /* being collected or complete; "" for the built-in one alone */
+    char active[160]; /* what answers; "" for the built-in one */
+    uint64_t embedded, total;
+};
+
+struct kb_embedding_job {
+    char model[160];
+    uint32_t first; /* number of the first insight */
+    size_t n;
+    struct id *ids;
+    char **texts;
+};
+
+/* Begins with a model, once or whenever it changes. ERR_NOMEM, ERR_INVALID for a long id. */
+int kb_embedding_begin(struct kb *kb, const char *model, struct err *err);
+/*
+ * The next claims without a vector, at most `max`, after those whose vectors are stored were taken
+ * from there; n is 0 when none is left. Release with kb_embedding_job_release. Thread: worker,
+ * blocks, one at a time. ERR_NOMEM, ERR_IO, ERR_CORRUPT.
+ */
+int kb_embedding_next(struct kb *kb, size_t max, struct kb_embedding_job *out, struct err *err);
+/* Stores vectors[n] of a job in one synced write, and enters them. Thread: worker, blocks. ERR_IO,
+ * ERR_NOMEM, ERR_CONFLICT when another model was begun meanwhile. */
+int kb_embedding_put(struct kb *kb, const struct kb_embedding_job *job,
+                     const struct embedding *vectors, struct err *err);
+void kb_embedding_job_release(struct kb_embedding_job *job);
+void kb_embedding_get_stats(struct kb *kb, struct kb_embedding_stats *out);
 
 /*
  * Keeps queries fast as the base grows: trains or extends the vector index (retrieve_maintain).

@@ -15,6 +15,7 @@
 
 #include "folder.h"
 #include "kb.h"
+#include "origin.h"
 #include "retrieve.h"
 #include "table.h"
 
@@ -31,6 +32,10 @@ struct kb {
 
     pthread_mutex_t commit;
     uint64_t last_wall_ns; /* of a commit; under `commit` */
+    char model[RETRIEVE_MODEL_MAX]; /* kb_embedding_begin's; under `lock` */
+    bool models_swept; /* vectors of other models were deleted; the embedding worker's */
+    bool has_foreign;      /* CF_ORIGIN has entries; under `commit` */
+    uint64_t adopted;      /* META_ADOPTED; under `commit` */
 
     pthread_rwlock_t lock;
     struct table table;
@@ -51,10 +56,12 @@ struct batch_op {
     enum fact_kind kind; /* of a fact */
     struct id id;        /* of a fact */
     bool skip;           /* a fact that is there already */
+    bool adopt;          /* ... and was foreign: it becomes local */
     struct fact_head head;
     size_t key, key_len;
     size_t text, text_len;
     size_t task, device, device_len; /* of an evaluation: for CF_EVALUATED */
+    size_t origin, origin_len;       /* of a fact; length 0 for a local one */
 };
 
 struct kb_batch {
@@ -62,6 +69,7 @@ struct kb_batch {
     struct buf bytes;
     size_t n, cap;
     struct batch_op *ops;
+    char origin[ORIGIN_MAX + 1]; /* of the facts to come; "" for none */
     uint64_t sync_ns;
 };
 

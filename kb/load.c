@@ -24,6 +24,24 @@ int load_evidence(void *ctx, const struct id *id, struct evidence *out, struct e
             err->code = ERR_CORRUPT;
         return err_ctx(err, "evidence %s", id->hex);
     }
+    if (store_has(ctx, CF_ORIGIN, &key, &out->foreign, err) != 0) {
+        evidence_release(out);
+        return -1;
+    }
+    return 0;
+}
+
+/* How many foreign facts became local, and whether there are some. */
+static int load_origins(struct kb *kb, struct err *err)
+{
+    json_auto_t *adopted = NULL;
+    struct key last;
+
+    if (meta_get(kb->store, META_ADOPTED, &adopted, err) != 0 ||
+        store_last_key(kb->store, CF_ORIGIN, &last, err) != 0)
+        return -1;
+    kb->adopted = (uint64_t)json_integer_value(adopted);
+    kb->has_foreign = last.len != 0;
     return 0;
 }
 
@@ -37,7 +55,7 @@ int load_last(struct kb *kb, struct err *err)
     uint64_t seq;
     size_t len;
 
-    if (store_last_key(kb->store, CF_FACT, &key, err) != 0)
+    if (load_origins(kb, err) != 0 || store_last_key(kb->store, CF_FACT, &key, err) != 0)
         return -1;
     if (key.len == 0)
         return 0;
@@ -78,6 +96,7 @@ static int fold_evidence(struct table *t, struct retrieve *r, struct buf *scratc
 
     if (view_evidence(scratch, text, len, &e, err) != 0)
         return -1;
+    e.foreign = head->foreign;
     rc = table_add_evidence(t, id, &e, err);
     if (rc == 0 && r)
         rc = retrieve_add_evidence(r, id, &e, head->recorded_at_ns, err);
@@ -135,6 +154,7 @@ struct load {
     struct retrieve *retrieve; /* NULL: the table alone */
     struct table *table;
     enum fact_kind kind;
+    const struct origins *origins;
     struct buf scratch;
     uint64_t count;
     struct err *err;
@@ -152,6 +172,7 @@ static int load_fact(struct load *l, const void *key, size_t key_len, const void
     if (key_to_id(key, key_len, &id, l->err) != 0 ||
         fact_decode(value, value_len, &head, &text, &len, l->err) != 0)
         return -1;
+    head.foreign = origins_has(l->origins, key);
     return fold_fact(l->table, l->retrieve, &l->scratch, l->kind, &id, &head, text, len, l->err);
 }
 
@@ -173,10 +194,12 @@ static int load_visit(void *ctx, const void *key, size_t key_len, const void *va
     return -1;
 }
 
-static int load_kind(struct kb *kb, struct retrieve *r, struct table *t, enum fact_kind kind,
-                     uint64_t *count, struct err *err)
+static int load_kind(struct kb *kb, struct retrieve *r, struct table *t,
+                     const struct origins *origins, enum fact_kind kind, uint64_t *count,
+                     struct err *err)
 {
-    struct load l = { .kb = kb, .retrieve = r, .table = t, .kind = kind, .err = err };
+    struct load l = { .kb = kb, .retrieve = r, .table = t, .kind = kind, .origins = origins,
+                      .err = err };
     int rc;
 
     l.scratch.max = VALUE_MAX;
@@ -192,9 +215,13 @@ int load_table(struct kb *kb, struct retrieve *r, struct table *t, uint64_t coun
     /* Withdrawals come first, so that nothing has to be taken back. */
     static const enum fact_kind order[] = { FACT_RETRACTION, FACT_LINK, FACT_CLAIM, FACT_EVIDENCE };
 
+    CLEANUP(origins_release) struct origins origins = { 0 };
+
+    if (origins_load(&origins, kb->store, err) != 0)
+        return -1;
     t->fetch = NULL;
     for (size_t i = 0; i < ARRAY_LEN(order); i++)
-        if (load_kind(kb, r, t, order[i], &counts[order[i]], err) != 0)
+        if (load_kind(kb, r, t, &origins, order[i], &counts[order[i]], err) != 0)
             return -1;
     t->fetch = load_evidence;
     t->fetch_ctx = kb->store;

@@ -8,6 +8,8 @@
 #include "kb_impl.h"
 #include "record_text.h"
 
+enum { QUERY_NOW_MAX = 300000 };
+
 static enum schema_cf doc_cf(enum kb_doc kind)
 {
     static const enum schema_cf cfs[KB_DOC_COUNT] = { CF_TASK, CF_DEVICE, CF_PROGRAM, CF_SEARCH,
@@ -197,20 +199,30 @@ static int evaluation_visit(void *ctx, const void *key, size_t key_len, const vo
     return rc;
 }
 
+int kb_each_evaluation_since(struct kb *kb, const char *task, const char *device, uint64_t from_seq,
+                             uint64_t max_seq,
+                             int (*fn)(void *ctx, uint64_t seq, const struct id *id,
+                                       const struct evaluation *e),
+                             void *ctx, struct err *err)
+{
+    struct evaluation_walk w = {
+        .kb = kb, .device = device, .max_seq = max_seq, .fn = fn, .ctx = ctx, .err = err
+    };
+    struct key prefix, from;
+
+    if (key_of_pair_prefix("task", task, &prefix, err) != 0 ||
+        key_of_pair("task", task, from_seq, &from, err) != 0 ||
+        store_each(kb->store, CF_EVALUATED, &prefix, &from, evaluation_visit, &w, err) != 0)
+        return -1;
+    return w.rc;
+}
+
 int kb_each_evaluation(struct kb *kb, const char *task, const char *device, uint64_t max_seq,
                        int (*fn)(void *ctx, uint64_t seq, const struct id *id,
                                  const struct evaluation *e),
                        void *ctx, struct err *err)
 {
-    struct evaluation_walk w = {
-        .kb = kb, .device = device, .max_seq = max_seq, .fn = fn, .ctx = ctx, .err = err
-    };
-    struct key prefix;
-
-    if (key_of_pair_prefix("task", task, &prefix, err) != 0 ||
-        store_each(kb->store, CF_EVALUATED, &prefix, NULL, evaluation_visit, &w, err) != 0)
-        return -1;
-    return w.rc;
+    return kb_each_evaluation_since(kb, task, device, 0, max_seq, fn, ctx, err);
 }
 
 struct fact_walk {
@@ -270,6 +282,13 @@ uint64_t kb_last_seq(struct kb *kb)
     return kb->last_seq;
 }
 
+int kb_fact_origin(struct kb *kb, const struct id *id, char out[KB_ORIGIN_MAX + 1], struct err *err)
+{
+    _Static_assert((int)KB_ORIGIN_MAX == (int)ORIGIN_MAX, "one length for both");
+
+    return origin_get(kb->store, id, out, err);
+}
+
 /* ---- Insights ---- */
 
 int kb_each_insight(struct kb *kb, int (*fn)(void *ctx, const struct insight *in), void *ctx)
@@ -285,6 +304,21 @@ int kb_each_insight(struct kb *kb, int (*fn)(void *ctx, const struct insight *in
     pthread_rwlock_rdlock(&kb->lock);
     while ((in = table_next(&kb->table, &at)) != NULL && fn(ctx, in) == 0)
         ;
+    pthread_rwlock_unlock(&kb->lock);
+    return 0;
+}
+
+int kb_each_same(struct kb *kb, const struct id *id,
+                 int (*fn)(void *ctx, const struct insight *in), void *ctx)
+{
+    struct err err;
+
+    if (kb_refresh(kb, &err) != 0) {
+        kb_notice(kb, "%s", err.msg);
+        return -1;
+    }
+    pthread_rwlock_rdlock(&kb->lock);
+    table_each_same(&kb->table, id, fn, ctx);
     pthread_rwlock_unlock(&kb->lock);
     return 0;
 }
@@ -376,6 +410,30 @@ int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *
         return -1;
     pthread_rwlock_rdlock(&kb->lock);
     rc = retrieve_query(kb->retrieve, q, out, err);
+    pthread_rwlock_unlock(&kb->lock);
+    return rc;
+}
+
+int kb_query_text(struct kb *kb, const struct kb_query *q, struct buf *out, struct err *err)
+{
+    int rc;
+
+    if (kb_refresh(kb, err) != 0)
+        return -1;
+    pthread_rwlock_rdlock(&kb->lock);
+    rc = retrieve_query_text(kb->retrieve, q, out, err);
+    pthread_rwlock_unlock(&kb->lock);
+    return rc;
+}
+
+int kb_query_now(struct kb *kb, const struct kb_query *q, struct buf *out, struct err *err)
+{
+    int rc = 1;
+
+    if (kb->stale || q->as_of_ns != 0 || pthread_rwlock_tryrdlock(&kb->lock) != 0)
+        return 1;
+    if (!kb->stale && kb->table.n <= QUERY_NOW_MAX)
+        rc = retrieve_query_text(kb->retrieve, q, out, err);
     pthread_rwlock_unlock(&kb->lock);
     return rc;
 }

@@ -99,6 +99,7 @@ struct evidence {
     char *toolchain;
     json_t *features; /* context features by name to number (kv heads, cores, batch, ...) */
     uint64_t measured_at_s;
+    bool foreign; /* came from elsewhere: local knowledge, no part of the record */
 };
 
 /* A tombstone: withdraws a claim or one piece of evidence, and keeps what it withdrew. */

@@ -66,6 +66,7 @@ void retrieve_close(struct retrieve *r)
     pthread_mutex_destroy(&r->pool_lock);
     text_free(r->text);
     vindex_free(r->vectors);
+    retrieve_model_release(r);
     lexical_free(r->lexical);
     evtable_free(r->evidence);
     bitset_release(&r->retracted);
@@ -573,62 +574,88 @@ int retrieve_finish_load(struct retrieve *r, uint64_t last_seq, struct err *err)
 
 /* ---- Upkeep ---- */
 
-bool retrieve_maintain_due(const struct retrieve *r)
-{
-    uint32_t indexed = vindex_indexed(r->vectors);
+/* The indexes that answer or are to answer, NULL where there is none. */
+enum { KEPT_INDEXES = 3 };
 
-    return vindex_build_due(r->vectors) ||
-           (indexed > 0 && vindex_count(r->vectors) - indexed >= CATCH_UP_DUE);
+static struct vindex *kept_index(const struct retrieve *r, int i)
+{
+    return i == 0 ? r->vectors : i == 1 ? r->active.vectors : r->next.vectors;
 }
 
-static int build_index(struct retrieve *r, pthread_rwlock_t *lock, struct err *err)
+static bool index_due(const struct vindex *v)
+{
+    uint32_t indexed = vindex_indexed(v);
+
+    return vindex_build_due(v) || (indexed > 0 && vindex_count(v) - indexed >= CATCH_UP_DUE);
+}
+
+bool retrieve_maintain_due(const struct retrieve *r)
+{
+    for (int i = 0; i < KEPT_INDEXES; i++)
+        if (kept_index(r, i) != NULL && index_due(kept_index(r, i)))
+            return true;
+    return false;
+}
+
+static int build_index(struct vindex *v, pthread_rwlock_t *lock, struct err *err)
 {
     struct vindex_build *b = NULL;
     int rc;
 
     pthread_rwlock_rdlock(lock);
-    rc = vindex_build_begin(r->vectors, &b, err);
+    rc = vindex_build_begin(v, &b, err);
     pthread_rwlock_unlock(lock);
     if (rc == 0)
         rc = vindex_build_run(b, err);
     if (rc == 0) {
         pthread_rwlock_wrlock(lock);
-        vindex_build_swap(r->vectors, b);
+        vindex_build_swap(v, b);
         pthread_rwlock_unlock(lock);
     }
     vindex_build_free(b);
     return rc;
 }
 
-static int catch_up(struct retrieve *r, pthread_rwlock_t *lock, struct err *err)
+static int catch_up(struct vindex *v, pthread_rwlock_t *lock, struct err *err)
 {
     bool more = true;
     int rc = 0;
 
     while (more && rc == 0) {
         pthread_rwlock_wrlock(lock);
-        rc = vindex_catch_up(r->vectors, CATCH_UP_STEP, err);
-        more =
-            vindex_indexed(r->vectors) > 0 && vindex_indexed(r->vectors) < vindex_count(r->vectors);
+        rc = vindex_catch_up(v, CATCH_UP_STEP, err);
+        more = vindex_indexed(v) > 0 && vindex_indexed(v) < vindex_count(v);
         pthread_rwlock_unlock(lock);
     }
     return rc;
 }
 
-int retrieve_maintain(struct retrieve *r, pthread_rwlock_t *lock, struct err *err)
+static int maintain_index(struct vindex *v, pthread_rwlock_t *lock, struct err *err)
 {
     bool build;
+
+    pthread_rwlock_rdlock(lock);
+    build = vindex_build_due(v);
+    pthread_rwlock_unlock(lock);
+    if (build && build_index(v, lock, err) != 0)
+        return -1;
+    return catch_up(v, lock, err);
+}
+
+int retrieve_maintain(struct retrieve *r, pthread_rwlock_t *lock, struct err *err)
+{
+    struct vindex *v[KEPT_INDEXES];
     int rc = 0;
 
     if (atomic_exchange(&r->maintaining, true))
         return err_set(err, ERR_CONFLICT, "the indexes are being maintained already");
     pthread_rwlock_rdlock(lock);
-    build = vindex_build_due(r->vectors);
+    for (int i = 0; i < KEPT_INDEXES; i++)
+        v[i] = kept_index(r, i);
     pthread_rwlock_unlock(lock);
-    if (build)
-        rc = build_index(r, lock, err);
-    if (rc == 0)
-        rc = catch_up(r, lock, err);
+    for (int i = 0; i < KEPT_INDEXES && rc == 0; i++)
+        if (v[i] != NULL)
+            rc = maintain_index(v[i], lock, err);
     atomic_store(&r->maintaining, false);
     return rc;
 }

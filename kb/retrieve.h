@@ -14,12 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
+#include "embed.h"
 #include "insight.h"
 #include "record.h"
 
 struct kb_query;
 struct retrieve;
+
+enum { RETRIEVE_ANSWER_MAX = 16 << 20 }; /* bytes of an answer: 100 hits have far fewer */
 
 struct retrieve_options {
     const char *dir; /* data folder, exists; holds vectors.faiss */
@@ -89,6 +93,32 @@ int retrieve_maintain(struct retrieve *r, pthread_rwlock_t *lock, struct err *er
  */
 int retrieve_query(const struct retrieve *r, const struct kb_query *q, json_t **out,
                    struct err *err);
+/* The same, appended to `out` as text: several times faster. After a failure the end of `out` is
+ * not to be used. ERR_LIMIT when it is over the buffer's cap. */
+int retrieve_query_text(const struct retrieve *r, const struct kb_query *q, struct buf *out,
+                        struct err *err);
+
+enum { RETRIEVE_MODEL_MAX = 160 }; /* bytes of a model's id, with its NUL */
+
+/*
+ * Begins to collect vectors of a provider's model beside those that answer now; what was begun
+ * before and is not complete is dropped. Nothing happens when it is the one that answers, or is
+ * being collected. Write lock. ERR_NOMEM, ERR_INVALID for an empty or long id.
+ */
+int retrieve_model_begin(struct retrieve *r, const char *model, struct err *err);
+/* The first insight that lacks a vector of the model begun last; the count of insights when none
+ * does, or none was begun. Read lock. */
+uint32_t retrieve_model_missing(const struct retrieve *r);
+/*
+ * Enters the vectors of insights first .. first + n - 1; `first` is retrieve_model_missing
+ * (ERR_CONFLICT else). When every insight has one the model takes over, at once for all queries to
+ * come; it stays so when insights are added, which then are found by their words until they have
+ * vectors. Write lock. ERR_NOMEM; those entered before stay.
+ */
+int retrieve_model_put(struct retrieve *r, uint32_t first, const struct embedding *v, size_t n,
+                       struct err *err);
+/* The provider's model that answers; "" for the built-in one. Read lock. */
+const char *retrieve_model_active(const struct retrieve *r);
 
 struct retrieve_stats {
     uint64_t insights, evidence;

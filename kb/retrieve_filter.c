@@ -35,6 +35,25 @@ static int combine(const struct retrieve *r, struct filter *f, const char *name,
     return 0;
 }
 
+/* Claims of the families in a comma-separated list. */
+static void mark_related(const struct retrieve *r, const char *list, uint64_t *words)
+{
+    while (*list != '\0') {
+        size_t n = strcspn(list, ",");
+        char family[VOCAB_NAME_MAX + 1];
+        uint32_t number;
+
+        if (n < sizeof(family)) {
+            memcpy(family, list, n);
+            family[n] = '\0';
+            number = symbols_find(&r->family.names, family);
+            if (n > 0 && number != SYMBOLS_NONE)
+                facet_mark(&r->family, number, words, true);
+        }
+        list += n + (list[n] != '\0');
+    }
+}
+
 static void mark_family(const struct retrieve *r, const char *family, uint64_t *words)
 {
     uint32_t own = symbols_find(&r->family.names, family);
@@ -189,6 +208,8 @@ int filter_apply(const struct retrieve *r, const struct kb_query *q, struct filt
     if (q->family != NULL) {
         fill(r, f->one, false);
         mark_family(r, q->family, f->one);
+        if (q->related != NULL)
+            mark_related(r, q->related, f->one);
         if (combine(r, f, "family", base, removed, err) != 0)
             return -1;
     }

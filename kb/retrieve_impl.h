@@ -13,6 +13,14 @@
 #include "vindex.h"
 #include "vocab.h"
 
+enum { RETRIEVE_RETIRED_MAX = 4 };
+
+/* Vectors of a model other than the built-in one, by ordinal from 0 on; `vectors` NULL: none. */
+struct retrieve_model {
+    char name[RETRIEVE_MODEL_MAX];
+    struct vindex *vectors;
+};
+
 /* One row an insight, by ordinal. */
 struct retrieve_doc {
     uint64_t id_lead; /* the first 16 digits of its address */
@@ -38,8 +46,11 @@ struct retrieve {
     struct bitset retracted, superseded;
     struct evtable *evidence;
     struct lexical *lexical;
-    struct vindex *vectors;
-    struct text *text; /* the writer's */
+    struct vindex *vectors; /* of the built-in model */
+    /* A provider's model: the one that answers, and the one that is to take its place. */
+    struct retrieve_model active, next;
+    struct vindex *retired[RETRIEVE_RETIRED_MAX]; /* replaced while they were maintained */
+    struct text *text;                            /* the writer's */
     atomic_bool maintaining;
     pthread_mutex_t pool_lock;
     struct retrieve_scratch *pool; /* scratch memory of queries, to be used again */
@@ -49,6 +60,8 @@ struct retrieve {
 uint64_t retrieve_concept_term(const char *technique);
 /* Posterior gain x confidence, in [0, 1]. */
 double retrieve_gain(const struct insight_effect *e);
+/* Frees the vectors of providers' models. */
+void retrieve_model_release(struct retrieve *r);
 /* Frees the pool. */
 void retrieve_scratch_free_all(struct retrieve_scratch *s);
 

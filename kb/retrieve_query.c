@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One query: filters, the two searches, fusion, usefulness, diversity, and the answer with its
- * reasons. docs/retrieval.md has the formulas. Everything works on scratch memory taken from a
+ * One query: filters, the two searches, fusion, usefulness, diversity, and the answer
+ * (retrieve_answer.c). docs/retrieval.md has the formulas. Everything works on scratch memory taken from a
  * pool, so that queries run together under the read lock.
  */
 #include <assert.h>
@@ -9,78 +9,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "fold.h"
-#include "kb.h"
-#include "retrieve_impl.h"
-
-enum {
-    LIMIT_MAX = 100,
-    EVIDENCE_MAX = 8,
-    POOL_MIN = 100,   /* candidates from each search */
-    POOL_PER_HIT = 4, /* or this many for each hit asked for */
-    POOL_MAX = LIMIT_MAX * POOL_PER_HIT,
-    JUDGED_MIN = 40,   /* candidates whose usefulness is judged */
-    BROWSE_MAX = 1024, /* insights judged one by one when there is no text */
-    RRF_K = 60,
-    CONCEPTS_MAX = 16,
-    WHY_WORDS = 8,
-    ROWS_MAX = 64, /* evidence looked through for a task or device kind */
-};
+#include "retrieve_query.h"
 
 /* Least cosine of a hit that shares no word and no technique with the text. */
 static const float cosine_min = 0.15f;
-
-struct candidate {
-    uint32_t ordinal;
-    uint32_t lexical_rank, vector_rank, fused_rank, useful_rank; /* from 1; 0 for none */
-    float bm25, cosine;
-    double fused, relevance, usefulness, score, adjusted;
-    const struct insight *in; /* as it is, or `past.in` */
-    struct insight_effect effect;
-    bool on_task, taken;
-    /* The insight at the time asked for; owned. */
-    struct past {
-        struct insight in;
-        struct fold fold;
-        struct names names;
-    } * past;
-};
-
-struct retrieve_scratch {
-    struct retrieve_scratch *next;
-    struct text *text;
-    struct lexical_scratch *lexical;
-    uint64_t *words; /* two bit sets */
-    size_t cap_words;
-    struct lexical_hit lexical_hits[POOL_MAX];
-    struct vindex_hit vector_hits[POOL_MAX];
-    struct candidate candidates[MAX(2 * POOL_MAX, BROWSE_MAX)];
-};
-
-struct query_word {
-    uint64_t hash;
-    uint32_t offset, len; /* in the text */
-    bool is_compound;
-};
-
-struct query {
-    const struct retrieve *r;
-    const struct kb_query *q;
-    struct retrieve_scratch *s;
-    struct filter filter;
-    struct query_word words[LEXICAL_QUERY_TERMS];
-    size_t n_words;
-    uint16_t concepts[CONCEPTS_MAX];
-    size_t n_concepts;
-    uint64_t terms[LEXICAL_QUERY_TERMS];
-    size_t n_terms;
-    struct embedding embedding;
-    size_t n_lexical, n_vector;
-    size_t n; /* candidates */
-    uint32_t irrelevant;
-};
 
 static int no_memory(struct err *err)
 {
@@ -198,6 +133,12 @@ static void embed_query(struct query *c)
 {
     const struct embed_context ctx = { .technique = c->q->technique, .family = c->q->family };
 
+    if (c->q->vector != NULL && c->r->active.vectors != NULL) {
+        c->vectors = c->r->active.vectors;
+        c->embedding = *c->q->vector;
+        return;
+    }
+    c->vectors = c->r->vectors;
     embed_text(c->s->text, c->q->text, strlen(c->q->text), &ctx, &c->embedding);
 }
 
@@ -217,7 +158,7 @@ static int run_searches(struct query *c, struct err *err)
 
     lexical_search(c->r->lexical, c->s->lexical, c->terms, c->n_terms, allowed, k,
                    c->s->lexical_hits, &c->n_lexical);
-    return vindex_search(c->r->vectors, &c->embedding, k, allowed, false, c->s->vector_hits,
+    return vindex_search(c->vectors, &c->embedding, k, allowed, false, c->s->vector_hits,
                          &c->n_vector, err);
 }
 
@@ -276,8 +217,9 @@ static void fuse(struct query *c)
         struct candidate *d = &list[i];
         double share = 0;
 
-        if (d->vector_rank == 0)
-            d->cosine = vindex_score(c->r->vectors, &c->embedding, d->ordinal);
+        /* An insight that came just now may lack a vector of a provider's model. */
+        if (d->vector_rank == 0 && d->ordinal < vindex_count(c->vectors))
+            d->cosine = vindex_score(c->vectors, &c->embedding, d->ordinal);
         if (d->lexical_rank != 0)
             d->fused += 1.0 / (RRF_K + d->lexical_rank);
         if (d->vector_rank != 0)
@@ -363,6 +305,7 @@ static int past_add(void *ctx, uint32_t number)
         .shape = (char *)evtable_name(t, row->shape),
         .toolchain = (char *)evtable_name(t, row->toolchain),
         .measured_at_s = row->measured_at_s,
+        .foreign = row->foreign,
     };
 
     id_of(row->id.bytes, &id);
@@ -392,18 +335,21 @@ static int past_make(struct query *c, struct candidate *d, struct err *err)
     }
     p->in = *d->in;
     p->in.state = d->in->state == INSIGHT_RETRACTED ? INSIGHT_ACTIVE : d->in->state;
-    p->in.all = p->fold.all;
-    p->in.n_cells = p->fold.n_cells;
-    p->in.cells = p->fold.cells;
-    if (p->fold.n_evidence != d->in->n_evidence)
+    fold_lend(&p->fold, &p->in);
+    p->in.n_evidence = d->in->n_evidence; /* rows are looked up by it, and by time */
+    p->in.evidence = d->in->evidence;
+    if (p->fold.n_evidence != d->in->n_evidence) {
         p->in.condition = (char *)"";
+        p->in.when = (struct insight_condition){ .op = INSIGHT_ALWAYS };
+    }
     d->past = p;
     d->in = &p->in;
     return 0;
 }
 
 struct kin {
-    const struct query *c;
+    struct query *c;
+    struct candidate *d;
     unsigned seen;
     bool task, kind;
 };
@@ -425,9 +371,11 @@ static int look_at_kin(void *ctx, uint32_t number)
 
     if (q->task != NULL && strcmp(evtable_name(t, row->task), q->task) == 0)
         k->task = true;
-    if (q->device_class != NULL && same_kind(evtable_name(t, row->device_class), q->device_class))
+    if (k->c->device_class != NULL &&
+        same_kind(evtable_name(t, row->device_class), k->c->device_class))
         k->kind = true;
-    return ++k->seen >= ROWS_MAX || (k->task && k->kind);
+    situation_see(k->c, k->d, row);
+    return ++k->seen >= ROWS_MAX || (k->task && k->kind && !k->c->has_shape);
 }
 
 /* How near the insight's scope and evidence are to the task asked about, in (0, 1]. */
@@ -441,31 +389,49 @@ static double task_similarity(const struct query *c, const struct candidate *d)
         return c->q->task == NULL ? 1 : 0.7;
     if (strcmp(family, c->q->family) == 0)
         return 0.9;
-    return family[0] == '\0' ? 0.8 : 0.5;
+    if (family[0] == '\0')
+        return 0.8;
+    return situation_related(c, family) ? 0.6 : 0.5;
 }
 
 static double device_similarity(const struct query *c, const struct candidate *d, bool kind)
 {
-    if (c->q->device_class == NULL || d->effect.cell[0] != '\0')
+    if (c->device_class == NULL || d->effect.cell[0] != '\0')
         return 1;
     if (kind)
         return 0.85;
     return d->effect.n == 0 ? 0.75 : 0.65; /* measured, and never on anything like it */
 }
 
+/* The posterior in the place asked about, with the feature that its condition is about. */
+static struct insight_effect effect_here(const struct query *c, const struct insight *in)
+{
+    struct insight_place at = { .device_class = c->device_class,
+                                .shape = c->q->shape,
+                                .foreign_weight = INSIGHT_FOREIGN_WEIGHT };
+    json_auto_t *features = NULL;
+    double value;
+
+    if (situation_condition_feature(c, in, &value)) {
+        features = json_pack("{s:f}", in->when.feature, value); /* without memory: not known */
+        at.features = features;
+    }
+    return insight_effect_at(in, &at);
+}
+
 static int judge(struct query *c, struct candidate *d, struct err *err)
 {
-    struct kin kin = { .c = c };
+    struct kin kin = { .c = c, .d = d };
 
     d->in = c->r->options.insight(c->r->options.insight_ctx, d->ordinal);
     if (c->q->as_of_ns != 0 && past_make(c, d, err) != 0)
         return -1;
-    if (c->q->task != NULL || c->q->device_class != NULL)
+    if (c->q->task != NULL || c->device_class != NULL || c->has_shape)
         retrieve_each_row(c->r, d->in, c->q->as_of_ns, look_at_kin, &kin);
     d->on_task = kin.task;
-    d->effect = insight_posterior(d->in, c->q->device_class, c->q->shape, NULL);
-    d->usefulness =
-        task_similarity(c, d) * device_similarity(c, d, kin.kind) * retrieve_gain(&d->effect);
+    d->effect = effect_here(c, d->in);
+    d->usefulness = task_similarity(c, d) * situation_factor(c, d) *
+                    device_similarity(c, d, kin.kind) * retrieve_gain(&d->effect);
     d->score = d->relevance * (0.5 + d->usefulness);
     return 0;
 }
@@ -561,264 +527,10 @@ static size_t choose(struct query *c, struct candidate **chosen)
     return n;
 }
 
-/* ---- The answer ---- */
-
-static int add_sentence(json_t *why, struct err *err, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int add_sentence(json_t *why, struct err *err, const char *fmt, ...)
-{
-    char text[512];
-    va_list ap;
-    json_t *s;
-
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    s = json_string(text);
-    /* Cutting may have split a character. */
-    if (s == NULL) {
-        char visible[sizeof(text)];
-
-        s = json_string(str_visible(text, strlen(text), visible, sizeof(visible)));
-    }
-    return json_array_append_new(why, s) == 0 ? 0 : no_memory(err);
-}
-
-/* The asker's own words that the document has, as they were written. */
-static int why_words(const struct query *c, const struct candidate *d, json_t *why, struct err *err)
-{
-    char list[400] = "";
-    size_t len = 0, n = 0;
-
-    for (size_t i = 0; i < c->n_words && n < WHY_WORDS; i++) {
-        const struct query_word *w = &c->words[i];
-        char word[80];
-
-        if (w->is_compound || lexical_occurrences(c->r->lexical, w->hash, d->ordinal) == 0)
-            continue;
-        str_visible(c->q->text + w->offset, w->len, word, TEXT_WORD_MAX + 4);
-        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", n > 0 ? ", " : "", word);
-        if (len >= sizeof(list))
-            break;
-        n++;
-    }
-    return n > 0 ? add_sentence(why, err, "It shares these words with the question: %s.", list) : 0;
-}
-
-static int why_technique(const struct query *c, const struct candidate *d, json_t *why,
-                         struct err *err)
-{
-    const char *own = symbols_get(&c->r->technique.names, c->r->docs[d->ordinal].technique);
-
-    for (size_t i = 0; i < c->n_concepts; i++) {
-        const char *name = vocab_at(c->concepts[i])->name;
-
-        if (strcmp(name, own) == 0)
-            return add_sentence(why, err, "The question names its technique, %s.", own);
-        if (lexical_occurrences(c->r->lexical, retrieve_concept_term(name), d->ordinal) > 0)
-            return add_sentence(why, err, "It speaks of %s, which the question names.", name);
-    }
-    if (c->q->technique != NULL && strcmp(c->q->technique, own) != 0)
-        return add_sentence(why, err, "Its technique, %s, is also called '%.80s'.", own,
-                            c->q->technique);
-    return 0;
-}
-
-static int why_evidence(const struct query *c, const struct candidate *d, json_t *why,
-                        struct err *err)
-{
-    const struct insight_effect *e = &d->effect;
-    double percent = 100 * (exp(e->mean) - 1);
-    const char *class = c->q->device_class;
-
-    if (e->n == 0)
-        return d->in->all.failures > 0
-                   ? add_sentence(why, err, "It was never measured; %u attempts failed.",
-                                  d->in->all.failures)
-                   : add_sentence(why, err, "It was never measured: its effect is a guess.");
-    if (e->cell[0] != '\0')
-        return add_sentence(why, err,
-                            "Measured %u times on %s: %+.1f %% speed, positive with "
-                            "probability %.2f.",
-                            e->n, e->cell, percent, e->p_positive);
-    if (class != NULL)
-        return add_sentence(why, err,
-                            "Fewer than two measurements on %s: the effect is that of all %u "
-                            "measurements, %+.1f %% speed.",
-                            class, e->n, percent);
-    return add_sentence(why, err,
-                        "Measured %u times: %+.1f %% speed, positive with probability %.2f.", e->n,
-                        percent, e->p_positive);
-}
-
-static int why_rest(const struct query *c, const struct candidate *d, json_t *why, struct err *err)
-{
-    const struct claim *k = &d->in->claim;
-
-    if (d->on_task && add_sentence(why, err, "It has evidence on the task %s.", c->q->task) != 0)
-        return -1;
-    if (c->q->family != NULL && k->family[0] == '\0' &&
-        add_sentence(why, err, "Its scope is every family.") != 0)
-        return -1;
-    if (d->in->condition[0] != '\0' &&
-        add_sentence(why, err, "Its sign depends on a condition: %s.", d->in->condition) != 0)
-        return -1;
-    if (k->param[0] != '\0' && add_sentence(why, err, "It was tried as %s = %s against %s.",
-                                            k->param, k->with_value, k->without_value) != 0)
-        return -1;
-    return 0;
-}
-
-static json_t *why_of(const struct query *c, const struct candidate *d, struct err *err)
-{
-    json_t *why = json_array();
-
-    if (why == NULL) {
-        no_memory(err);
-        return NULL;
-    }
-    if (why_words(c, d, why, err) != 0 || why_technique(c, d, why, err) != 0 ||
-        (c->n_terms > 0 &&
-         add_sentence(why, err, "Its similarity to the question is %.2f.", d->cosine) != 0) ||
-        why_evidence(c, d, why, err) != 0 || why_rest(c, d, why, err) != 0) {
-        json_decref(why);
-        return NULL;
-    }
-    return why;
-}
-
-struct newest {
-    const struct evtable *t;
-    uint32_t rows[EVIDENCE_MAX];
-    size_t n;
-};
-
-static bool is_newer(const struct evtable *t, uint32_t x, uint32_t y)
-{
-    const struct evrow *a = evtable_row(t, x), *b = evtable_row(t, y);
-
-    if (a->measured_at_s != b->measured_at_s)
-        return a->measured_at_s > b->measured_at_s;
-    return memcmp(a->id.bytes, b->id.bytes, sizeof(a->id.bytes)) < 0;
-}
-
-static int keep_newest(void *ctx, uint32_t row)
-{
-    struct newest *k = ctx;
-    size_t at = k->n;
-
-    if (at == EVIDENCE_MAX && !is_newer(k->t, row, k->rows[at - 1]))
-        return 0;
-    if (at < EVIDENCE_MAX)
-        k->n++;
-    else
-        at--;
-    for (; at > 0 && is_newer(k->t, row, k->rows[at - 1]); at--)
-        k->rows[at] = k->rows[at - 1];
-    k->rows[at] = row;
-    return 0;
-}
-
-static json_t *id_json(const uint8_t bytes[32])
-{
-    struct id id;
-
-    return id_of(bytes, &id) == 0 ? json_string(id.hex) : json_null();
-}
-
-/* Log effects leave as natural logs, not as micro-units. */
-static json_t *row_json(const struct evtable *t, const struct evrow *row)
-{
-    return json_pack(
-        "{s:o, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:b, s:s, s:I, s:o, s:o}", "id",
-        id_json(row->id.bytes), "task", evtable_name(t, row->task), "device",
-        evtable_name(t, row->device), "device_class", evtable_name(t, row->device_class), "shape",
-        evtable_name(t, row->shape), "toolchain", evtable_name(t, row->toolchain), "effect",
-        (double)row->effect_q / 1e6, "sd", (double)row->sd_q / 1e6, "steered", row->steered,
-        "failure", evtable_name(t, row->failure), "measured_at", (json_int_t)row->measured_at_s,
-        "with", id_json(row->with.bytes), "without", id_json(row->without.bytes));
-}
-
-static json_t *evidence_of(const struct query *c, const struct candidate *d)
-{
-    struct newest newest = { .t = c->r->evidence };
-    json_t *list = json_array();
-
-    retrieve_each_row(c->r, d->in, c->q->as_of_ns, keep_newest, &newest);
-    for (size_t i = 0; i < newest.n; i++)
-        if (json_array_append_new(list,
-                                  row_json(newest.t, evtable_row(newest.t, newest.rows[i])))) {
-            json_decref(list);
-            return NULL;
-        }
-    return list;
-}
-
-static json_t *rank_json(uint32_t rank)
-{
-    return rank != 0 ? json_integer(rank) : json_null();
-}
-
-static json_t *hit_json(const struct query *c, const struct candidate *d, struct err *err)
-{
-    const struct insight *in = d->in;
-    const struct claim *k = &in->claim;
-    json_t *why = why_of(c, d, err), *evidence, *hit;
-
-    if (why == NULL)
-        return NULL;
-    evidence = evidence_of(c, d);
-    hit = json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s}, s:s, s:{s:f, s:f, s:i, s:s},"
-                    " s:i, s:i, s:i, s:s, s:f, s:o, s:o}",
-                    "insight", in->id.hex, "statement", k->statement, "technique",
-                    symbols_get(&c->r->technique.names, c->r->docs[d->ordinal].technique), "scope",
-                    "family", k->family, "dtype", k->dtype, "language", k->language, "bottleneck",
-                    k->bottleneck, "requires", k->requires, "condition", in->condition, "effect",
-                    "mean", d->effect.mean, "sd", d->effect.sd, "n", (int)d->effect.n, "cell",
-                    d->effect.cell, "blind", (int)in->all.blind, "steered", (int)in->all.steered,
-                    "failures", (int)in->all.failures, "state", insight_state_name(in->state),
-                    "score", d->score, "why", why, "evidence", evidence);
-    if (hit != NULL && c->q->explain &&
-        json_object_set_new(hit, "ranks",
-                            json_pack("{s:o, s:o, s:o, s:o}", "lexical", rank_json(d->lexical_rank),
-                                      "vector", rank_json(d->vector_rank), "fused",
-                                      rank_json(d->fused_rank), "usefulness",
-                                      rank_json(d->useful_rank))) != 0) {
-        json_decref(hit);
-        hit = NULL;
-    }
-    if (hit == NULL)
-        no_memory(err);
-    return hit;
-}
-
-static json_t *hits_json(struct query *c, struct err *err)
-{
-    struct candidate *chosen[LIMIT_MAX];
-    size_t n = choose(c, chosen);
-    json_t *hits = json_array();
-
-    if (hits == NULL) {
-        no_memory(err);
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++) {
-        json_t *hit = hit_json(c, chosen[i], err);
-
-        if (hit == NULL || json_array_append_new(hits, hit) != 0) {
-            if (hit != NULL)
-                no_memory(err);
-            json_decref(hits);
-            return NULL;
-        }
-    }
-    return hits;
-}
-
 static int find_candidates(struct query *c, struct err *err)
 {
     read_text(c);
+    situation_read(c);
     if (c->n_terms == 0) {
         browse(c);
         return 0;
@@ -834,8 +546,54 @@ static int find_candidates(struct query *c, struct err *err)
     return 0;
 }
 
-static int answer(struct query *c, json_t *removed, json_t **hits, struct err *err)
+/* {filter: how many insights it removes} */
+static void write_removed(const json_t *removed, struct jsonw *w)
 {
+    const char *name;
+    json_t *v;
+
+    jsonw_key(w, "removed");
+    jsonw_open(w, '{');
+    json_object_foreach ((json_t *)removed, name, v) {
+        jsonw_key(w, name);
+        jsonw_int(w, json_integer_value(v));
+    }
+    jsonw_close(w, '}');
+}
+
+/* What the question was understood to say, and what has to be said of the answer. */
+static void write_notes(const struct query *c, struct jsonw *w)
+{
+    char understood[PROFILE_TEXT_MAX], shape[REGIME_TEXT_MAX];
+
+    if (c->q->explain) {
+        jsonw_key(w, "understood");
+        jsonw_open(w, '{');
+        jsonw_key(w, "profile");
+        jsonw_text(w, profile_text(&c->profile, understood, sizeof(understood)));
+        jsonw_key(w, "shape");
+        jsonw_text(w, regime_text(&c->regime, shape, sizeof(shape)));
+        jsonw_key(w, "techniques");
+        jsonw_open(w, '[');
+        for (size_t i = 0; i < c->n_concepts; i++)
+            jsonw_text(w, vocab_at(c->concepts[i])->name);
+        jsonw_close(w, ']');
+        jsonw_key(w, "embedding");
+        jsonw_text(w, c->vectors != NULL && c->vectors == c->r->active.vectors ? c->r->active.name
+                                                                             : EMBED_MODEL);
+        jsonw_close(w, '}');
+    }
+    if (c->q->note != NULL) {
+        jsonw_key(w, "notes");
+        jsonw_open(w, '[');
+        jsonw_text(w, c->q->note);
+        jsonw_close(w, ']');
+    }
+}
+
+static int answer(struct query *c, json_t *removed, struct jsonw *w, struct err *err)
+{
+    struct candidate *chosen[LIMIT_MAX];
     int rc = -1;
 
     if (filter_reserve(c, err) != 0 || filter_apply(c->r, c->q, &c->filter, removed, err) != 0 ||
@@ -845,8 +603,11 @@ static int answer(struct query *c, json_t *removed, json_t **hits, struct err *e
         json_object_set_new(removed, "relevance", json_integer(c->irrelevant)) != 0)
         return no_memory(err);
     if (judge_all(c, err) == 0) {
-        *hits = hits_json(c, err);
-        rc = *hits != NULL ? 0 : -1;
+        size_t n = choose(c, chosen);
+
+        jsonw_key(w, "hits");
+        answer_hits(c, chosen, n, w);
+        rc = jsonw_end(w);
     }
     for (size_t i = 0; i < c->n; i++)
         past_free(c->s->candidates[i].past);
@@ -865,15 +626,15 @@ static int check_query(const struct kb_query *q, struct err *err)
     return 0;
 }
 
-int retrieve_query(const struct retrieve *r, const struct kb_query *q, json_t **out,
-                   struct err *err)
+int retrieve_query_text(const struct retrieve *r, const struct kb_query *q, struct buf *out,
+                        struct err *err)
 {
     const struct clock *clock = clock_system();
     uint64_t began = clock->mono_ns(clock);
     struct retrieve *pool = (struct retrieve *)r; /* only its pool changes, under its own lock */
     struct query c = { .r = r, .q = q };
+    struct jsonw w = { .out = out, .err = err };
     json_auto_t *removed = NULL;
-    json_t *hits = NULL;
     int rc;
 
     assert(!r->loading);
@@ -882,11 +643,25 @@ int retrieve_query(const struct retrieve *r, const struct kb_query *q, json_t **
     removed = json_object();
     if (removed == NULL || (c.s = scratch_take(pool)) == NULL)
         return no_memory(err);
-    rc = answer(&c, removed, &hits, err);
+    jsonw_open(&w, '{');
+    rc = answer(&c, removed, &w, err);
     scratch_give(pool, c.s);
     if (rc != 0)
         return -1;
-    *out = json_pack("{s:o, s:O, s:I}", "hits", hits, "removed", removed, "took_us",
-                     (json_int_t)((clock->mono_ns(clock) - began) / 1000));
-    return *out != NULL ? 0 : no_memory(err);
+    write_removed(removed, &w);
+    write_notes(&c, &w);
+    jsonw_key(&w, "took_us");
+    jsonw_int(&w, (int64_t)((clock->mono_ns(clock) - began) / 1000));
+    jsonw_close(&w, '}');
+    return jsonw_end(&w);
+}
+
+int retrieve_query(const struct retrieve *r, const struct kb_query *q, json_t **out,
+                   struct err *err)
+{
+    CLEANUP(buf_release) struct buf text = { .max = RETRIEVE_ANSWER_MAX };
+
+    if (retrieve_query_text(r, q, &text, err) != 0)
+        return -1;
+    return jsonx_parse(buf_str(&text), text.len, "the answer of a query", out, err);
 }

@@ -161,6 +161,7 @@ int fact_decode(const void *value, size_t len, struct fact_head *head, const cha
         return err_set(err, ERR_CORRUPT, "a stored fact has only %zu bytes", len);
     head->seq = get_u64(value);
     head->recorded_at_ns = get_u64((const uint8_t *)value + 8);
+    head->foreign = false; /* for those who can ask CF_ORIGIN */
     *text = (const char *)value + FACT_HEAD_BYTES;
     *text_len = len - FACT_HEAD_BYTES;
     return 0;

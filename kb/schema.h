@@ -8,6 +8,7 @@
 #ifndef KS_KB_SCHEMA_H
 #define KS_KB_SCHEMA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,7 +33,9 @@ enum { SCHEMA_VERSION = 1 };
     X(RETRACTION, "retraction") /* id(32) */                                                       \
     X(LINK, "link")             /* id(32) */                                                       \
     X(FACT, "fact")             /* sequence(8) -> struct fact_ref */                               \
-    X(EVALUATED, "evaluated")   /* task 0x00 sequence(8) -> id(32) device name */
+    X(EVALUATED, "evaluated")   /* task 0x00 sequence(8) -> id(32) device name */                  \
+    X(ORIGIN, "origin")         /* id(32) of a fact from elsewhere -> name of where; origin.h */   \
+    X(EMBEDDING, "embedding")   /* model(8) id(32) of a claim -> 256 signed bytes; a cache */
 
 enum schema_cf {
 #define X(name, text) CF_##name,
@@ -50,6 +53,9 @@ enum schema_cf schema_fact_cf(enum fact_kind kind);
 #define META_ID "id"               /* string, 32 hex digits, random */
 #define META_CREATED "created"     /* integer, wall time in nanoseconds */
 #define META_MIGRATION "migration" /* while one runs: {"from", "cursor"} */
+/* Integer, absent for 0: how many foreign facts became local. That changes derived state without a
+ * sequence number, so a snapshot of derived state is good only for the count it was taken at. */
+#define META_ADOPTED "adopted"
 
 enum { DOC_KEY_MAX = 512, KEY_MAX = DOC_KEY_MAX + 16, ID_BYTES = 32 };
 /* Longest value: a document, an event, a fact without its head. */
@@ -89,6 +95,7 @@ int json_of_value(const void *value, size_t len, json_t **out, struct err *err);
 struct fact_head {
     uint64_t seq;            /* from 1, without gaps */
     uint64_t recorded_at_ns; /* wall time of the commit */
+    bool foreign;            /* has an origin: kept in CF_ORIGIN, not in these bytes */
 };
 enum { FACT_HEAD_BYTES = 16 };
 void fact_head_encode(const struct fact_head *h, uint8_t out[FACT_HEAD_BYTES]);

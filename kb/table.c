@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "record_text.h"
+#include "vocab.h"
 
 enum { ENTRY_BITS = 12, WITHDRAWN_BITS = 4 };
 
@@ -22,6 +23,7 @@ static void entry_free(void *value)
     if (e->merged)
         fold_release(e->merged);
     free(e->merged);
+    free(e->embedding);
     free(e);
 }
 
@@ -30,10 +32,15 @@ int table_init(struct table *t, table_fetch *fetch, void *ctx, struct err *err)
     memset(t, 0, sizeof(*t));
     t->fetch = fetch;
     t->fetch_ctx = ctx;
-    if (idmap_init(&t->entries, ENTRY_BITS, err) != 0 ||
+    if (vocab_init(err) != 0 || idmap_init(&t->entries, ENTRY_BITS, err) != 0 ||
         idmap_init(&t->withdrawn, WITHDRAWN_BITS, err) != 0) {
         table_release(t);
         return -1;
+    }
+    t->alike = alike_new();
+    if (t->alike == NULL) {
+        table_release(t);
+        return err_set(err, ERR_NOMEM, "no memory for insights");
     }
     return 0;
 }
@@ -44,6 +51,8 @@ void table_release(struct table *t)
     idmap_release(&t->withdrawn, free);
     names_release(&t->names);
     free(t->by_ordinal);
+    blocks_release(&t->blocks);
+    alike_free(t->alike);
     memset(t, 0, sizeof(*t));
 }
 
@@ -135,14 +144,6 @@ int table_add_evidence(struct table *t, const struct id *id, const struct eviden
     return 0;
 }
 
-static bool id_in(const struct id *list, size_t n, const struct id *id)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(list[i].hex, id->hex) == 0)
-            return true;
-    return false;
-}
-
 /* Folds the entry's evidence anew, without the piece that was withdrawn. */
 static int refold(struct table *t, struct table_entry *e, const struct id *without, struct err *err)
 {
@@ -188,9 +189,22 @@ static int withdraw_evidence(struct table *t, const struct id *id, struct err *e
         return err->code == ERR_NOT_FOUND ? 0 : -1;
     e = idmap_get(&t->entries, &ev.claim);
     evidence_release(&ev);
-    if (e == NULL || !id_in(e->own.evidence, e->own.n_evidence, id))
+    if (e == NULL || !fold_has(&e->own, id))
         return 0;
     return refold(t, e, id, err);
+}
+
+int table_adopt_evidence(struct table *t, const struct id *id, const struct evidence *e,
+                         struct err *err)
+{
+    struct table_entry *entry = idmap_get(&t->entries, &e->claim);
+
+    if (entry == NULL || !fold_has(&entry->own, id))
+        return 0; /* withdrawn */
+    if (fold_adopt(&entry->own, &t->names, e, err) != 0)
+        return -1;
+    mark(t, entry);
+    return 0;
 }
 
 int table_add_retraction(struct table *t, const struct retraction *r, struct err *err)
@@ -216,43 +230,93 @@ static struct table_entry *root_of(struct table_entry *e)
     return e;
 }
 
-int table_add_link(struct table *t, const struct link *l, struct err *err)
+static void join(struct table *t, struct table_entry *a, struct table_entry *b)
 {
-    struct table_entry *a = entry_of(t, &l->a, err), *b = a ? entry_of(t, &l->b, err) : NULL;
-    struct table_entry *root_a, *root_b, *swap;
+    struct table_entry *root_a = root_of(a), *root_b = root_of(b), *swap;
 
-    if (b == NULL)
-        return -1;
-    root_a = root_of(a);
-    root_b = root_of(b);
     if (root_a == root_b)
-        return 0;
+        return;
     root_b->parent = root_a;
     swap = a->next; /* joins two rings into one */
     a->next = b->next;
     b->next = swap;
     mark(t, a);
+}
+
+int table_add_link(struct table *t, const struct link *l, struct err *err)
+{
+    struct table_entry *a = entry_of(t, &l->a, err), *b = a ? entry_of(t, &l->b, err) : NULL;
+
+    if (b == NULL)
+        return -1;
+    join(t, a, b);
+    return 0;
+}
+
+/* ---- Near-duplicates ---- */
+
+static const struct embedding *embedding_of(struct table *t, struct table_entry *e, struct err *err)
+{
+    if (e->embedding)
+        return e->embedding;
+    e->embedding = malloc(sizeof(*e->embedding));
+    if (e->embedding == NULL) {
+        err_set(err, ERR_NOMEM, "no memory for near-duplicates");
+        return NULL;
+    }
+    alike_embed(t->alike, &e->in.claim, e->embedding);
+    return e->embedding;
+}
+
+/* Joins the claim with those of its block that are like it. */
+static int compare(struct table *t, struct table_entry *e, struct err *err)
+{
+    for (struct table_entry *other = e->older; other; other = other->older) {
+        const struct embedding *x, *y;
+
+        if (root_of(other) == root_of(e) ||
+            !alike_in_block(t->alike, &e->in.claim, &other->in.claim))
+            continue;
+        x = embedding_of(t, e, err);
+        y = x ? embedding_of(t, other, err) : NULL;
+        if (y == NULL)
+            return -1;
+        if (alike_near(x, y))
+            join(t, e, other);
+    }
+    return 0;
+}
+
+/* Claims that were not compared yet, with all. */
+static int compare_new(struct table *t, struct err *err)
+{
+    if (t->n_compared == t->n)
+        return 0;
+    for (; t->n_blocks < t->n; t->n_blocks++) {
+        struct table_entry *e = t->by_ordinal[t->n_blocks];
+        void *older;
+
+        if (e->block == 0)
+            e->block = alike_block(t->alike, &e->in.claim);
+        if (blocks_put(&t->blocks, e->block, e, &older, err) != 0)
+            return -1;
+        e->older = older;
+        if (t->n_blocks >= t->n_compared && compare(t, e, err) != 0)
+            return -1;
+    }
+    t->n_compared = t->n;
     return 0;
 }
 
 /* ---- What callers see ---- */
 
-static int show(struct table_entry *e, const struct fold *f, enum insight_state state,
-                const struct table_entry *same_as, struct err *err)
+static int show(struct table *t, struct table_entry *e, const struct fold *f,
+                enum insight_state state, const struct table_entry *same_as, struct err *err)
 {
-    char *condition = fold_condition(f);
-
-    if (condition == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for an insight");
-    free(e->in.condition);
-    e->in.condition = condition;
+    if (fold_show(f, &t->names, &e->in, err) != 0)
+        return -1;
     e->in.state = state;
     e->in.same_as = same_as->in.id;
-    e->in.all = f->all;
-    e->in.n_cells = f->n_cells;
-    e->in.cells = f->cells;
-    e->in.n_evidence = f->n_evidence;
-    e->in.evidence = f->evidence;
     return 0;
 }
 
@@ -298,7 +362,7 @@ static void drop_merged(struct table_entry *e)
 }
 
 /* A member's state follows from the whole set, so a change of one is a change of all. */
-static int settle_set(struct table_entry *set, struct err *err)
+static int settle_set(struct table *t, struct table_entry *set, struct err *err)
 {
     struct table_entry *best = representative(set), *e = set;
     bool several = set->next != set;
@@ -315,7 +379,7 @@ static int settle_set(struct table_entry *set, struct err *err)
                                                 : INSIGHT_SUPERSEDED;
         const struct table_entry *same_as = state == INSIGHT_SUPERSEDED ? best : e;
 
-        if (e->present && show(e, e->merged ? e->merged : &e->own, state, same_as, err) != 0)
+        if (e->present && show(t, e, e->merged ? e->merged : &e->own, state, same_as, err) != 0)
             return -1;
         e = e->next;
     } while (e != set);
@@ -333,9 +397,11 @@ static void mark_sets(struct table *t)
 int table_settle(struct table *t, void (*changed)(void *ctx, struct insight *in), void *ctx,
                  struct err *err)
 {
+    if (compare_new(t, err) != 0)
+        return -1;
     mark_sets(t);
     for (struct table_entry *e = t->dirty; e; e = e->next_dirty)
-        if (root_of(e) == e && settle_set(e, err) != 0)
+        if (root_of(e) == e && settle_set(t, e, err) != 0)
             return -1;
     while (t->dirty) {
         struct table_entry *e = t->dirty;
@@ -391,6 +457,20 @@ const struct insight *table_next(const struct table *t, struct idmap_at *at)
     return e ? &e->in : NULL;
 }
 
+void table_each_same(const struct table *t, const struct id *id,
+                     int (*fn)(void *ctx, const struct insight *in), void *ctx)
+{
+    const struct table_entry *e = idmap_get(&t->entries, id), *m = e;
+
+    if (e == NULL || !e->present)
+        return;
+    do {
+        if (m->present && fn(ctx, &m->in) != 0)
+            return;
+        m = m->next;
+    } while (m != e);
+}
+
 static void digest_text(struct digest *d, const char *text)
 {
     digest_add(d, text, strlen(text) + 1);
@@ -399,13 +479,28 @@ static void digest_text(struct digest *d, const char *text)
 static int digest_sums(struct digest *d, const struct insight_sums *s, struct err *err)
 {
     CLEANUP(freep)
-    char *text =
-        str_printf("%u %u %u %u %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64, s->blind, s->steered,
-                   s->positive, s->failures, s->effect_q, s->effect_sq_q, s->first_s, s->last_s);
+    char *text = str_printf("%u %u %u %u %u %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64
+                            " %" PRIu64,
+                            s->blind, s->steered, s->positive, s->negative, s->failures,
+                            s->effect_q, s->blind_q, s->effect_sq_q, s->first_s, s->last_s);
 
     if (text == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a digest");
     digest_text(d, text);
+    return 0;
+}
+
+static int digest_failures(struct digest *d, const struct insight *in, struct err *err)
+{
+    for (size_t i = 0; i < in->n_failures; i++) {
+        const struct insight_failure *f = &in->failures[i];
+        CLEANUP(freep)
+        char *text = str_printf("%s %u %" PRIu64 " %s", f->class, f->n, f->newest_s, f->newest.hex);
+
+        if (text == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for a digest");
+        digest_text(d, text);
+    }
     return 0;
 }
 
@@ -426,6 +521,8 @@ int table_digest(const struct table *t, struct digest *d, struct err *err)
             if (digest_sums(d, &in->cells[i].sums, err) != 0)
                 return -1;
         }
+        if (digest_failures(d, in, err) != 0)
+            return -1;
         for (size_t i = 0; i < in->n_evidence; i++)
             digest_text(d, in->evidence[i].hex);
     }

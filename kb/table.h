@@ -7,13 +7,15 @@
  *
  * 1. An entry exists for each claim id that any fact names; `present` when the claim itself came.
  * 2. `own` is the fold of the entry's evidence less the withdrawn.
- * 3. Entries joined by links form a ring through `next`; `parent` leads to one of them.
+ * 3. Entries joined by links, or because their claims are alike (alike.h), form a ring through
+ *    `next`; `parent` leads to one of them. Sets only grow: a retracted claim still joins others.
  * 4. In a set, the smallest id that is present and not retracted represents it: its insight shows
  *    the sum over such members, the others are superseded by it and show their own evidence.
  */
 #ifndef KS_KB_TABLE_H
 #define KS_KB_TABLE_H
 
+#include "alike.h"
 #include "digest.h"
 #include "fold.h"
 #include "idmap.h"
@@ -27,6 +29,11 @@ struct table_entry {
     struct fold own;
     struct fold *merged; /* owned; of the representative of a set of several */
     struct table_entry *parent, *next, *next_dirty;
+    /* For near-duplicates. Follow from the claim: `block` (0: not computed yet) and `embedding`
+     * (owned; NULL until its block has two claims). */
+    uint64_t block;
+    struct embedding *embedding;
+    struct table_entry *older; /* the one before in its block */
 };
 
 /* Reads one evidence fact; ERR_NOT_FOUND when it has not come yet. */
@@ -39,6 +46,12 @@ struct table {
     size_t n, cap; /* insights, by ordinal */
     struct table_entry **by_ordinal;
     struct table_entry *dirty;
+    /* Claims below `n_compared` were compared with one another: their sets (parent, next) hold what
+     * is alike. Those below `n_blocks` are in `blocks`, a map that is derived from the claims; what
+     * restores sets and n_compared may leave it empty. */
+    size_t n_compared, n_blocks;
+    struct blocks blocks;
+    struct alike *alike;
     table_fetch *fetch; /* how a withdrawal finds evidence that was folded before it */
     void *fetch_ctx;
 };
@@ -52,6 +65,9 @@ int table_add_claim(struct table *t, const struct id *id, const struct fact_head
                     const char *text, size_t len, struct err *err);
 int table_add_evidence(struct table *t, const struct id *id, const struct evidence *e,
                        struct err *err);
+/* Foreign evidence, `e`, became local; nothing for evidence that is not folded. ERR_NOMEM. */
+int table_adopt_evidence(struct table *t, const struct id *id, const struct evidence *e,
+                         struct err *err);
 int table_add_retraction(struct table *t, const struct retraction *r, struct err *err);
 int table_add_link(struct table *t, const struct link *l, struct err *err);
 
@@ -67,6 +83,13 @@ const struct insight *table_get(const struct table *t, const struct id *id);
 const struct insight *table_find(const struct table *t, const char *digits, bool *ambiguous);
 /* In id order; NULL at the end. */
 const struct insight *table_next(const struct table *t, struct idmap_at *at);
+
+/*
+ * Calls fn for each present claim of the set of this one, itself included, in no order of meaning,
+ * until it returns non-zero. Nothing when there is no such claim.
+ */
+void table_each_same(const struct table *t, const struct id *id,
+                     int (*fn)(void *ctx, const struct insight *in), void *ctx);
 
 /* Adds every insight to the digest, in id order, without anything local. ERR_NOMEM. */
 int table_digest(const struct table *t, struct digest *d, struct err *err);

@@ -173,6 +173,39 @@ static int verify_ref(void *ctx, const void *key, size_t key_len, const void *va
     return 0;
 }
 
+/* An origin is a name, of a fact that is there. */
+static int verify_origin(void *ctx, const void *key, size_t key_len, const void *value,
+                         size_t value_len)
+{
+    struct verify *v = ctx;
+    char name[ORIGIN_MAX + 1];
+    bool there = false;
+    struct key fact;
+    struct err err;
+    struct id id;
+
+    if (key_to_id(key, key_len, &id, &err) != 0) {
+        problem(v, "an origin has a damaged key: %s", err.msg);
+        return 0;
+    }
+    key_of_id(&id, &fact);
+    for (int kind = 0; kind < FACT_COUNT && !there; kind++)
+        if (store_has(v->kb->store, schema_fact_cf((enum fact_kind)kind), &fact, &there, &err) != 0)
+            break;
+    if (!there)
+        problem(v, "fact %s has an origin, and is missing", id.hex);
+    if (value_len == 0 || value_len > ORIGIN_MAX) {
+        problem(v, "the origin of fact %s has %zu bytes; 1 to %d are allowed", id.hex, value_len,
+                ORIGIN_MAX);
+        return 0;
+    }
+    memcpy(name, value, value_len);
+    name[value_len] = '\0';
+    if (strlen(name) != value_len || origin_check(name, &err) != 0)
+        problem(v, "the origin of fact %s is damaged", id.hex);
+    return 0;
+}
+
 /* ---- The walk ---- */
 
 static void verify_cf(struct verify *v, enum schema_cf cf, store_visit *fn)
@@ -196,6 +229,7 @@ static void verify_stored(struct verify *v)
         verify_cf(v, schema_fact_cf(v->kind), verify_fact);
     }
     verify_cf(v, CF_FACT, verify_ref);
+    verify_cf(v, CF_ORIGIN, verify_origin);
     if (v->numbers != v->kb->last_seq)
         problem(v, "facts are numbered up to %" PRIu64 ", not to %" PRIu64, v->numbers,
                 (uint64_t)v->kb->last_seq);

@@ -68,7 +68,7 @@ struct cli {
 
 struct command {
     const char *group; /* "search", or NULL */
-    const char *name;  /* "start" */
+    const char *name;  /* "start", or two words: "key show" */
     const char *summary;
     const char *method; /* called by cli_run_call */
     const struct pos *pos;
@@ -121,6 +121,9 @@ int cli_call(struct cli *cli, const char *method, const json_t *params, json_t *
  * ERR_IO, ERR_INVALID (no regular file). */
 int cli_call_file(struct cli *cli, const char *method, const json_t *params, const char *path,
                   json_t **result, struct err *err);
+/* The same with a file that is open already. */
+int cli_call_fd(struct cli *cli, const char *method, const json_t *params, int fd, json_t **result,
+                struct err *err);
 /* The plain command: calls cmd->method with args->params, shows the result. */
 int cli_run_call(struct cli *cli, const struct command *cmd, struct args *args, struct err *err);
 /* Shows a result: as JSON with --json, else by `print` (NULL: show_value). */
@@ -140,7 +143,8 @@ extern const struct command cmd_program_list, cmd_program_show, cmd_program_expo
 extern const struct command cmd_query;
 extern const struct command cmd_insight_list, cmd_insight_show, cmd_insight_add,
     cmd_insight_retract;
-extern const struct command cmd_kb_stats, cmd_kb_verify, cmd_kb_import;
+extern const struct command cmd_kb_stats, cmd_kb_verify, cmd_kb_import, cmd_kb_export,
+    cmd_kb_backup, cmd_kb_key_show, cmd_kb_key_trust, cmd_kb_key_list, cmd_kb_key_distrust;
 extern const struct command cmd_eval_run;
 
 /* task_recorded.c: imports the recorded space in the file `path`, as a run function of `cmd` (whose

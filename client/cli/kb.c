@@ -47,18 +47,49 @@ const struct command cmd_kb_verify = {
 /* ---- import ---- */
 
 static const struct pos import_pos[] = { { "FILE", "file", ROW_REQUIRED | ROW_LOCAL,
-                                           "file to import; a T4 file may be packed with gzip" },
+                                           "file to import: a pack, or a T4 file, plain or gzip" },
                                          { 0 } };
 
 static const struct opt import_opts[] = {
-    { "format", OPT_TEXT, "F", "format", ROW_REQUIRED,
-      "what the file is: t4 (a recorded tuning space)" },
+    { "format", OPT_TEXT, "F", "format", 0,
+      "what the file is: pack, or t4 (a recorded tuning space); else by how it begins" },
     { "task", OPT_TEXT, "T", "task", 0,
-      "recorded task that was measured; made when it is not known" },
+      "t4: recorded task that was measured; made when it is not known" },
     { "device", OPT_TEXT, "D", "device", 0,
-      "device that it was measured on; made when it is not known" },
+      "t4: device that it was measured on; made when it is not known" },
     { 0 }
 };
+
+static void print_tally(const json_t *result, const char *member)
+{
+    const json_t *t = json_object_get(result, member);
+    long long refused = jsonx_int(t, "refused", 0);
+
+    printf("  %-10s %lld new, %lld known", member, jsonx_int(t, "new", 0),
+           jsonx_int(t, "known", 0));
+    if (refused > 0)
+        printf(", %lld refused", refused);
+    putchar('\n');
+}
+
+static void pack_import_print(const json_t *result)
+{
+    CLEANUP(freep) char *name = show_text_at(result, "name", SHOW_TEXT);
+    CLEANUP(freep) char *signer = show_text_at(result, "signer", SHOW_TEXT);
+    CLEANUP(freep) char *made = show_text_at(result, "made_at_s", SHOW_TIME);
+    json_t *item;
+    size_t i;
+
+    printf("pack of %s, made %s, signed by %s\n",
+           jsonx_bool(result, "own", 0) ? "this knowledge base" : name, made, signer);
+    print_tally(result, "facts");
+    print_tally(result, "documents");
+    json_array_foreach (json_object_get(result, "named"), i, item) {
+        CLEANUP(freep) char *why = show_text_at(item, "why", SHOW_TEXT);
+
+        printf("  line %lld: %s\n", jsonx_int(item, "line", 0), why);
+    }
+}
 
 static int import_run(struct cli *cli, const struct command *cmd, struct args *args,
                       struct err *err)
@@ -68,16 +99,20 @@ static int import_run(struct cli *cli, const struct command *cmd, struct args *a
 
     if (cli_call_file(cli, cmd->method, args->params, path, &result, err) != 0)
         return err_ctx(err, "kb import '%s'", path);
-    cli_show(cli, recorded_import_print, result);
+    cli_show(cli,
+             json_object_get(result, "signer") != NULL ? pack_import_print : recorded_import_print,
+             result);
     return 0;
 }
 
 const struct command cmd_kb_import = {
     .group = "kb",
     .name = "import",
-    .summary = "Store the records of a file as evaluations of a device.",
+    .summary = "Store what a file holds: a pack, or the records of a tuning space.",
     .method = METHOD_KB_IMPORT,
     .pos = import_pos,
     .opts = import_opts,
     .run = import_run,
+    .notes = "A pack is taken when a trusted key signed it: see `ksearch help kb key trust`. The same "
+             "file again\nchanges nothing.\n",
 };

@@ -44,6 +44,12 @@ const struct command *const cli_commands[] = {
     &cmd_insight_add,
     &cmd_insight_retract,
     &cmd_kb_import,
+    &cmd_kb_export,
+    &cmd_kb_key_show,
+    &cmd_kb_key_trust,
+    &cmd_kb_key_list,
+    &cmd_kb_key_distrust,
+    &cmd_kb_backup,
     &cmd_kb_stats,
     &cmd_kb_verify,
     &cmd_eval_run,
@@ -76,10 +82,19 @@ int cli_call(struct cli *cli, const char *method, const json_t *params, json_t *
     return ks_call(cli->ks, method, params, result, &e) == 0 ? 0 : cli_error(err, &e);
 }
 
+int cli_call_fd(struct cli *cli, const char *method, const json_t *params, int fd, json_t **result,
+                struct err *err)
+{
+    struct ks_error e;
+
+    if (cli_connect(cli, err) != 0)
+        return -1;
+    return ks_call_fd(cli->ks, method, params, fd, result, &e) == 0 ? 0 : cli_error(err, &e);
+}
+
 int cli_call_file(struct cli *cli, const char *method, const json_t *params, const char *path,
                   json_t **result, struct err *err)
 {
-    struct ks_error e;
     struct stat st;
     CLEANUP(closep)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
@@ -89,12 +104,7 @@ int cli_call_file(struct cli *cli, const char *method, const json_t *params, con
                        strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         return err_set(err, ERR_INVALID, "'%s' is no regular file", path);
-    if (cli_connect(cli, err) != 0)
-        return -1;
-    if (ks_call_fd(cli->ks, method, params, fd, result, &e) == 0)
-        return 0;
-    cli_error(err, &e);
-    return -1;
+    return cli_call_fd(cli, method, params, fd, result, err);
 }
 
 void cli_show(struct cli *cli, void (*print)(const json_t *), const json_t *result)
@@ -139,6 +149,18 @@ static const struct command *command_find(const char *group, const char *name)
     return NULL;
 }
 
+/* Do names of the group begin with this word and a blank, as "key show" does? */
+static bool is_first_word(const char *group, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const struct command *const *c = cli_commands; *c; c++)
+        if ((*c)->group && strcmp((*c)->group, group) == 0 && str_has_prefix((*c)->name, word) &&
+            (*c)->name[len] == ' ')
+            return true;
+    return false;
+}
+
 /* Says what is not a command; the nearest one is looked for within `group`, or among all first
  * words. */
 static int command_unknown(const char *group, const char *word, struct err *err)
@@ -176,6 +198,16 @@ static int command_lookup(char **words, int n, const struct command **cmd, int *
     *used = 1;
     if (n == 1 || str_has_prefix(words[1], "-"))
         return 0;
+    if (is_first_word(words[0], words[1])) {
+        CLEANUP(freep) char *name = NULL;
+
+        if (n == 2 || str_has_prefix(words[2], "-"))
+            return 0;
+        name = str_printf("%s %s", words[1], words[2]);
+        *cmd = name ? command_find(words[0], name) : NULL;
+        *used = 3;
+        return *cmd ? 0 : command_unknown(words[0], name ? name : words[1], err);
+    }
     *cmd = command_find(words[0], words[1]);
     *used = 2;
     return *cmd ? 0 : command_unknown(words[0], words[1], err);
@@ -270,8 +302,9 @@ static int cli_main(struct cli *cli, int argc, char **argv, struct err *err)
         return -1;
     if (cmd)
         return command_run(cli, cmd, argc - used, argv + used, err);
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-        return help_run(argv, 1, err);
+    for (int i = 1; i < argc; i++) /* behind a group, or a group and the first word of a name */
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return help_run(argv, 1, err);
     help_group(stderr, argv[0]);
     return err_set(err, ERR_INVALID, "'%s' needs a command", argv[0]);
 }

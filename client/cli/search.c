@@ -25,6 +25,8 @@ static const struct opt start_opts[] = {
     { "strategy", OPT_TEXT, "S", "strategy", 0, "how the search goes on (world-model)" },
     { "cold", OPT_FLAG, NULL, "cold", 0,
       "read nothing from memory; what is learned is stored as usual" },
+    { "memory", OPT_TEXT, "PARTS", "memory", 0,
+      "what a warm search takes from memory, commas between: adopt, plans, prior, live (all)" },
     { "seed", OPT_UINT, "N", "seed", 0, "fixes every random choice" },
     { "set", OPT_TEXT, "S", "set", 0, "workload set to measure on" },
     { "policy", OPT_TEXT, "P", "policy", 0, "how the next open node is selected" },
@@ -124,6 +126,34 @@ static void show_best(const json_t *search)
     feedback_print_workloads(json_object_get(best, "feedback"));
 }
 
+/* What the best is worth in parts: adopted from memory, added by this search. */
+static void show_gain(const json_t *search)
+{
+    const json_t *gain = json_object_get(search, "gain");
+    CLEANUP(freep) char *total = show_text_at(gain, "total", SHOW_FACTOR);
+    CLEANUP(freep) char *adopted = show_text_at(gain, "adopted", SHOW_FACTOR);
+    CLEANUP(freep) char *added = show_text_at(gain, "added", SHOW_FACTOR);
+
+    if (jsonx_int(gain, "adoptions", 0) > 0)
+        printf("gain         %s in all: %s adopted from memory, %s added by this search\n", total,
+               adopted, added);
+}
+
+/* Whether memory helps, and why the search thinks so. */
+static void show_arms(const json_t *search)
+{
+    const json_t *arms = json_object_get(search, "arms");
+    CLEANUP(freep) char *share = show_text_at(arms, "memory_free_share", SHOW_SHARE);
+    CLEANUP(freep) char *why = show_text_at(arms, "why", SHOW_TEXT);
+
+    if (!json_is_object(arms))
+        return;
+    printf("arms         %lld evaluations on memory's word, %lld without; %s owed to those without\n",
+           jsonx_int(arms, "memory", 0), jsonx_int(arms, "memory_free", 0), share);
+    printf("             %s%s\n", jsonx_bool(arms, "retreat", 0) ? "memory has retreated: " : "",
+           why);
+}
+
 static void show_line(const json_t *search, const char *label, const char *path)
 {
     CLEANUP(freep) char *s = show_text_at(search, path, SHOW_TEXT);
@@ -187,7 +217,7 @@ static void show_print(const json_t *s)
         { "task", "task" },         { "device", "device" },
         { "set", "set" },           { "proposer", "proposer" },
         { "strategy", "strategy" }, { "warm", "warm" },
-        { "seed", "seed" },         { "budget", "budget" },
+        { "memory", "memory" },     { "seed", "seed" },         { "budget", "budget" },
         { "spent", "spent" },       { "evaluations", "evaluations" },
         { "failures", "failures" }, { "reason", "reason" },
         { "cycles", "cycles" },     { "predictions", "predictions" },
@@ -197,6 +227,8 @@ static void show_print(const json_t *s)
         show_line(s, lines[i].label, lines[i].path);
     show_seeds(s);
     show_best(s);
+    show_gain(s);
+    show_arms(s);
     if (*jsonx_str(json_object_get(s, "baseline"), "note", ""))
         show_line(s, "note", "baseline.note");
     show_curve(s);

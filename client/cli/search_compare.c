@@ -93,6 +93,8 @@ static json_t *comparison_json(const struct comparison *c)
         json_object_set_new(o, "evaluations", json_integer((json_int_t)r->n));
         json_object_set_new(o, "objective", number_or_null(row_final(r)));
         json_object_set_new(o, "best_of_all", number_or_null(r->group_best));
+        if (json_object_get(r->search, "gain"))
+            json_object_set(o, "gain", json_object_get(r->search, "gain"));
         json_object_set_new(o, "evaluations_to_within_5_percent",
                             r->within ? json_integer((json_int_t)r->within) : json_null());
         json_object_set_new(o, "curve", curve_json(r));
@@ -113,12 +115,15 @@ static void compare_print(const json_t *result)
                                              { "WITHIN 5 %", "evaluations_to_within_5_percent",
                                                SHOW_TEXT },
                                              { "BEST", "objective", SHOW_FACTOR },
+                                             { "ADOPTED", "gain.adopted", SHOW_FACTOR },
+                                             { "ADDED", "gain.added", SHOW_FACTOR },
                                              { "SPENT", "spent", SHOW_TEXT },
                                              { 0 } };
 
     show_table(result, "searches", columns, "nothing to compare");
     printf("\nWITHIN 5 %%: evaluations until within 5 %% of the best that these searches found for "
-           "the task\n");
+           "the task\nADOPTED, ADDED: the best is their product: adopted from memory, and added by the "
+           "search\n");
 }
 
 static void curves_print(const struct comparison *c)

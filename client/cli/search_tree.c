@@ -49,6 +49,7 @@ static void node_print(const struct tree *t, const json_t *node, const char *pre
         { "evidence.status", "", "" },
         { "evidence.attempts", "", " attempts" },
         { "graft.search", "from search ", "" },
+        { "origin", "", "" },
         { "reason", "", "" },
     };
     CLEANUP(freep) char *id = show_text_at(node, "id", SHOW_TEXT), *title = title_of(node);

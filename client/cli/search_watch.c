@@ -430,6 +430,16 @@ static int watch_loop(struct watch *w, struct err *err)
     return 0;
 }
 
+/* How much of the best was adopted from memory, and how much this search added. */
+static void gain_print(const json_t *gain)
+{
+    CLEANUP(freep) char *adopted = show_text_at(gain, "adopted", SHOW_FACTOR);
+    CLEANUP(freep) char *added = show_text_at(gain, "added", SHOW_FACTOR);
+
+    if (jsonx_int(gain, "adoptions", 0) > 0)
+        printf("of that %s was adopted from memory, %s added by this search\n", adopted, added);
+}
+
 /* The last word: what was found, and where to go on. */
 static void summary_print(const struct watch *w, const json_t *show)
 {
@@ -445,6 +455,7 @@ static void summary_print(const struct watch *w, const json_t *show)
            w->view.n, w->view.n == 1 ? "" : "s", view_failed(&w->view), time);
     if (json_is_number(json_object_get(best, "objective"))) {
         printf("best %s the baseline's speed [%s, %s]\n  %s\n", objective, low, high, assignment);
+        gain_print(json_object_get(show, "gain"));
         printf("go on with:\n  ksearch program export %s --to DIR\n", program);
     } else {
         printf("nothing passed; what failed and why:\n");

@@ -328,6 +328,23 @@ int frame_reply(struct buf *out, const json_t *id, const json_t *result, struct 
                       err);
 }
 
+int frame_reply_begin(struct buf *out, const json_t *id, struct err *err)
+{
+    struct writer w = { .out = out, .err = err };
+
+    if (buf_adds(out, "{\"jsonrpc\":\"2.0\",\"id\":", err) != 0)
+        return -1;
+    if (id == NULL ? writer_add("null", 4, &w) != 0
+                   : json_dump_callback(id, writer_add, &w, JSON_COMPACT | JSON_ENCODE_ANY) != 0)
+        return w.failed ? -1 : err_set(err, ERR_INVALID, "the id cannot be written as JSON");
+    return buf_adds(out, ",\"result\":", err);
+}
+
+int frame_reply_end(struct buf *out, struct err *err)
+{
+    return buf_adds(out, "}\n", err);
+}
+
 int frame_error_number(struct buf *out, const json_t *id, int number, enum err_code code,
                        const char *text, struct err *err)
 {

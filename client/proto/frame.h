@@ -126,6 +126,9 @@ int frame_request(struct buf *out, int64_t id, const char *method, const json_t 
 int frame_notify(struct buf *out, const char *method, const json_t *params, struct err *err);
 /* `id` as it came with the request; `result` may be NULL for JSON null. */
 int frame_reply(struct buf *out, const json_t *id, const json_t *result, struct err *err);
+/* The same around a result that the caller appends as JSON text in between. */
+int frame_reply_begin(struct buf *out, const json_t *id, struct err *err);
+int frame_reply_end(struct buf *out, struct err *err);
 /*
  * {"code": proto_code(code), "message": text, "data": {"name": "NOT_FOUND"}}; `id` NULL sends null.
  * Bytes of `text` that are not UTF-8 are escaped.

@@ -44,7 +44,14 @@
 
 #define METHOD_KB_STATS "kb.stats"
 #define METHOD_KB_VERIFY "kb.verify" /* {digest?} */
-#define METHOD_KB_IMPORT "kb.import" /* {format, task?, device?} and a file */
+#define METHOD_KB_IMPORT "kb.import" /* {format?, task?, device?} and a file */
+/* {task?, family?, device?, technique?, since?, ...} and an empty file to write to */
+#define METHOD_KB_EXPORT "kb.export"
+#define METHOD_KB_BACKUP "kb.backup" /* {dir} */
+#define METHOD_KB_KEY_SHOW "kb.key_show"
+#define METHOD_KB_KEY_TRUST "kb.key_trust" /* {key, name?} */
+#define METHOD_KB_KEY_LIST "kb.key_list"
+#define METHOD_KB_KEY_DISTRUST "kb.key_distrust" /* {key} */
 
 #define METHOD_EVAL_RUN "eval.run" /* {task, device?, set?, source, assignment?} */
 

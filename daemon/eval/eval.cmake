@@ -5,6 +5,7 @@ pkg_check_modules(EVAL_CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 pkg_check_modules(EVAL_ZLIB REQUIRED IMPORTED_TARGET zlib)
 add_library(eval STATIC
   ${CMAKE_CURRENT_LIST_DIR}/feedback.c
+  ${CMAKE_CURRENT_LIST_DIR}/formula.c
   ${CMAKE_CURRENT_LIST_DIR}/launcher.c
   ${CMAKE_CURRENT_LIST_DIR}/launcher_command.c
   ${CMAKE_CURRENT_LIST_DIR}/launcher_local.c
@@ -12,6 +13,7 @@ add_library(eval STATIC
   ${CMAKE_CURRENT_LIST_DIR}/pack.c
   ${CMAKE_CURRENT_LIST_DIR}/pack_install.c
   ${CMAKE_CURRENT_LIST_DIR}/pack_parse.c
+  ${CMAKE_CURRENT_LIST_DIR}/pack_regime.c
   ${CMAKE_CURRENT_LIST_DIR}/recorded.c
   ${CMAKE_CURRENT_LIST_DIR}/result.c
   ${CMAKE_CURRENT_LIST_DIR}/t4.c)

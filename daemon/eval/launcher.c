@@ -157,7 +157,10 @@ static void set_settings(json_t *j, const struct eval_request *req,
 
     snprintf(seed, sizeof(seed), "%016llx", (unsigned long long)req->seed);
     json_object_set_new(j, "seed", json_string(seed));
-    json_object_set_new(j, "march", json_string(config->march ? config->march : "native"));
+    json_object_set_new(j, "march",
+                        json_string(req->march && req->march[0] ? req->march
+                                    : config->march             ? config->march
+                                                                : "native"));
     json_object_set_new(j, "sandbox", json_string(config->sandbox ? config->sandbox : "bwrap"));
     json_object_set_new(j, "threads", json_integer(req->threads ? req->threads : config->threads));
     json_object_set_new(j, "slot", json_integer(req->slot));

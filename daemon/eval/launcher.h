@@ -59,6 +59,7 @@ struct eval_request {
     struct eval_limits limits;
     struct eval_timing timing;
     double read_gbs, fma_gflops; /* of the device, for the roofline; 0: unknown */
+    const char *march;           /* of the device, as gcc's -march; NULL: the evaluator's own */
     /* Digests of objects that were measured before (64 hexadecimal digits): a candidate whose
      * object is one of them ends as EVAL_KNOWN and is not timed. Not looked at beside a champion.
      */

@@ -4,7 +4,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -268,34 +267,6 @@ bool pack_axis_value(const struct pack_definition *d, const char *name, int64_t 
     return false;
 }
 
-/* Axes count from 0 upward; a step from nothing to one is as far as a doubling. */
-static double axis_distance(int64_t a, int64_t b)
-{
-    double x = a > 0 ? (double)a : 0.5, y = b > 0 ? (double)b : 0.5;
-
-    return fabs(log2(x / y));
-}
-
-double pack_similarity(const struct pack_definition *a, const struct pack_definition *b)
-{
-    const struct pack *p = a->pack;
-    size_t n = p->n_features ? p->n_features : a->n_axes, shared = 0;
-    double sum = 0;
-
-    if (strcmp(p->family, b->pack->family) != 0)
-        return 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *name = p->n_features ? p->features[i] : a->axes[i].name;
-        int64_t x, y;
-
-        if (pack_axis_value(a, name, &x) && pack_axis_value(b, name, &y)) {
-            sum += axis_distance(x, y);
-            shared++;
-        }
-    }
-    return shared ? exp(-sum / (double)shared) : 1;
-}
-
 /* ---- JSON ---- */
 
 static json_t *texts_to_json(char *const *texts, size_t n)
@@ -307,6 +278,21 @@ static json_t *texts_to_json(char *const *texts, size_t n)
     return list;
 }
 
+/* Each quantity's mean over the set, to four digits. */
+static json_t *regime_to_json(const struct pack *p, const struct pack_set *s)
+{
+    json_t *j = json_object();
+
+    for (size_t i = 0; i < p->n_regime; i++) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "%.4g", s->regime[i]);
+        if (s->regime[i] > 0)
+            json_object_set_new(j, p->regime[i].name, json_real(strtod(text, NULL)));
+    }
+    return j;
+}
+
 static json_t *sets_to_json(const struct pack_definition *d, bool names)
 {
     json_t *list = json_array();
@@ -316,8 +302,10 @@ static json_t *sets_to_json(const struct pack_definition *d, bool names)
         json_t *j =
             json_pack("{s:s, s:I}", "name", s->name, "n_workloads", (json_int_t)s->n_workloads);
 
-        if (names)
+        if (names) {
             json_object_set_new(j, "workloads", texts_to_json(s->workloads, s->n_workloads));
+            json_object_set_new(j, "regime", regime_to_json(d->pack, s));
+        }
         json_array_append_new(list, j);
     }
     return list;
@@ -376,6 +364,7 @@ json_t *pack_definition_to_json(const struct pack_definition *d, bool sources)
             json_object_set(j, copied[i], v);
     }
     json_object_set_new(j, "shape_features", texts_to_json(p->features, p->n_features));
+    json_object_set_new(j, "related", texts_to_json(p->related, p->n_related));
     json_object_set_new(j, "dir", json_string(p->dir));
     json_object_set_new(j, "readme", json_string(p->readme));
     json_object_set_new(j, "module", source_to_json(&p->module, sources));

@@ -45,6 +45,12 @@ struct pack_set {
     char *path;
     size_t n_workloads;
     char **workloads; /* their names, in file order */
+    double *regime;   /* [pack->n_regime]: geometric mean over the workloads; 0 where it has none */
+};
+
+/* A quantity of the shape regime, a formula over the axes (eval/pack_regime.h). */
+struct pack_quantity {
+    char *name, *formula;
 };
 
 struct pack;
@@ -74,6 +80,10 @@ struct pack {
     char **var_axes;
     size_t n_features;
     char **features; /* shape_features, sorted */
+    size_t n_regime;
+    struct pack_quantity *regime;
+    size_t n_related;
+    char **related; /* families whose knowledge may help here as well */
     size_t n_definitions;
     struct pack_definition *definitions; /* none when the pack is broken */
     size_t n_problems;
@@ -124,12 +134,6 @@ const struct pack_set *pack_set(const struct pack_definition *d, const char *nam
 const struct pack_set *pack_default_set(const struct pack_definition *d);
 /* Value of a constant axis; false when the definition has none of this name. */
 bool pack_axis_value(const struct pack_definition *d, const char *name, int64_t *out);
-
-/*
- * How alike two definitions are, in (0, 1]: exp(-d), d the mean of |log2(a / b)| over the shape
- * features (over the constant axes both have when the pack names none); 0 for other families.
- */
-double pack_similarity(const struct pack_definition *a, const struct pack_definition *b);
 
 /* {tasks[{name, family, summary, ...}], broken[{dir, problems[]}]}: the reply of task.list. Fresh.
  */

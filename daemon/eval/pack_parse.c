@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
+#include <math.h>
 #include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include "base/mem.h"
 #include "base/param.h"
 #include "base/str.h"
+#include "eval/pack_regime.h"
 
 enum { PACK_JSON_MAX = 4 << 20, RANK_MAX = 6 };
 static const int64_t axis_max = 1ll << 40;
@@ -32,7 +34,8 @@ struct pack_json {
     uint64_t format;
     char *family, *summary, *module, *baseline, *language, *dtype;
     int bottleneck;
-    json_t *template, *axes, *definitions, *inputs, *outputs, *scratch_bytes, *shape_features;
+    json_t *template, *axes, *definitions, *inputs, *outputs, *scratch_bytes, *shape_features,
+        *regime, *related;
 };
 
 #define ROW(owner, member, kind, need)                                                             \
@@ -58,6 +61,8 @@ static const struct param pack_rows[] = { ROW(pack_json, format, PARAM_U64, PARA
                                           ROW(pack_json, outputs, PARAM_JSON, PARAM_REQUIRED),
                                           ROW(pack_json, scratch_bytes, PARAM_JSON, 0),
                                           ROW(pack_json, shape_features, PARAM_JSON, 0),
+                                          ROW(pack_json, regime, PARAM_JSON, 0),
+                                          ROW(pack_json, related, PARAM_JSON, 0),
                                           { 0 } };
 
 struct template_json {
@@ -461,8 +466,8 @@ static void read_definitions(struct pack *p, const json_t *list)
 
 /* ---- Workload sets ---- */
 
-static void read_workload(struct pack *p, struct pack_set *set, const char *where, const char *line,
-                          size_t len)
+static void read_workload(struct pack *p, const struct pack_definition *d, struct pack_set *set,
+                          const char *where, const char *line, size_t len, struct pack_mean *means)
 {
     json_auto_t *j = NULL;
     struct workload_json w = { 0 };
@@ -478,6 +483,7 @@ static void read_workload(struct pack *p, struct pack_set *set, const char *wher
         return;
     }
     read_axes(p, where, w.axes, "var", NULL);
+    pack_regime_add(d, w.axes, means);
     if (w.params && !json_is_object(w.params))
         pack_problem(p, "%s: 'params' must be an object", where);
     set->workloads = xrealloc(set->workloads, (set->n_workloads + 1) * sizeof(char *));
@@ -485,13 +491,15 @@ static void read_workload(struct pack *p, struct pack_set *set, const char *wher
     param_release(workload_rows, &w);
 }
 
-static void read_set(struct pack *p, struct pack_set *set)
+static void read_set(struct pack *p, const struct pack_definition *d, struct pack_set *set)
 {
     CLEANUP(buf_release) struct buf text = { .max = PACK_SOURCE_MAX };
+    CLEANUP(freep) struct pack_mean *means = xcalloc(p->n_regime + 1, sizeof(*means));
     struct err err;
     char *line, *rest;
     int number = 0;
 
+    set->regime = xcalloc(p->n_regime + 1, sizeof(*set->regime));
     if (file_read(set->path, &text, &err) != 0) {
         pack_problem(p, "workloads: %s", err.msg);
         return;
@@ -503,8 +511,10 @@ static void read_set(struct pack *p, struct pack_set *set)
         if (line[strspn(line, " \t\r")] == '\0')
             continue;
         snprintf(where, sizeof(where), "%s line %d", strrchr(set->path, '/') + 1, number);
-        read_workload(p, set, where, line, strlen(line));
+        read_workload(p, d, set, where, line, strlen(line), means);
     }
+    for (size_t i = 0; i < p->n_regime; i++)
+        set->regime[i] = means[i].n > 0 ? exp(means[i].log_sum / means[i].n) : 0;
     if (set->n_workloads == 0)
         pack_problem(p, "the workload set '%s' is empty", set->name);
 }
@@ -588,7 +598,7 @@ static void read_sets(struct pack *p)
         else
             qsort(d->sets, d->n_sets, sizeof(*d->sets), by_set);
         for (size_t s = 0; s < d->n_sets; s++)
-            read_set(p, &d->sets[s]);
+            read_set(p, d, &d->sets[s]);
     }
 }
 
@@ -611,6 +621,7 @@ static void parse_body(struct pack *p, struct pack_json *j)
     check_tensors(p, "outputs", j->outputs, true);
     check_scratch(p, j->scratch_bytes);
     read_features(p, j->shape_features);
+    pack_regime_read(p, j->regime, j->related);
     read_definitions(p, j->definitions);
     read_sets(p);
 }
@@ -646,6 +657,7 @@ static void set_release(struct pack_set *s)
     for (size_t i = 0; i < s->n_workloads; i++)
         free(s->workloads[i]);
     free(s->workloads);
+    free(s->regime);
     free(s->name);
     free(s->path);
 }
@@ -685,6 +697,7 @@ void pack_unref(struct pack *p)
     texts_free(p->var_axes, p->n_var_axes);
     texts_free(p->features, p->n_features);
     texts_free(p->problems, p->n_problems);
+    pack_regime_release(p);
     source_release(&p->module);
     source_release(&p->baseline);
     source_release(&p->template);

@@ -9,6 +9,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "retune/versions.h"
 #include "search/learn.h"
 #include "search/space_table.h"
 
@@ -189,6 +190,7 @@ struct import {
     const struct recorded *r;
     json_t *doc, *device_doc, *program_doc;
     struct id program;
+    char *versions; /* of the device's compiler, driver and libraries; owned */
     struct kb_batch *batch;
 };
 
@@ -197,6 +199,7 @@ static void import_release(struct import *im)
     json_decref(im->doc);
     json_decref(im->device_doc);
     json_decref(im->program_doc);
+    free(im->versions);
     kb_batch_free(im->batch);
 }
 
@@ -213,6 +216,7 @@ static int import_begin(struct import *im, struct err *err)
         ensure_device(im->kb, im->batch, im->device, &im->device_doc, err) != 0 ||
         program_of(im->task, im->r->space_doc, &im->program, &im->program_doc, err) != 0)
         return -1;
+    im->versions = versions_of_device(im->device_doc);
     return kb_batch_put_doc(im->batch, KB_PROGRAM, im->program.hex, im->program_doc, err);
 }
 
@@ -351,7 +355,7 @@ static int add_row(struct facts *f, size_t k, struct err *err)
         .set = RECORDED_SET,
         .device = (char *)im->device,
         .device_class = (char *)jsonx_str(im->device_doc, "class", ""),
-        .toolchain = (char *)jsonx_str(im->device_doc, "toolchain", ""),
+        .toolchain = im->versions,
         .shape = "",
         .language = RECORDED_LANGUAGE,
         .program = im->program,
@@ -463,7 +467,7 @@ static int add_facts(struct import *im, struct err *err)
         .device = im->device,
         .device_class = jsonx_str(im->device_doc, "class", ""),
         .shape = "",
-        .toolchain = jsonx_str(im->device_doc, "toolchain", ""),
+        .toolchain = im->versions,
         .features = features,
     };
 

@@ -40,6 +40,7 @@ struct rpc_server {
     struct rpc_server_stats stats;
     struct list conns;
     size_t in_bytes, out_bytes;
+    bool answered; /* a call was answered on the loop itself in this turn */
     struct list streams[STREAM_BUCKETS];
     /* Listening */
     int listen_fd, lock_fd; /* -1: none */

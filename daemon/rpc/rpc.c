@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "daemon.h"
 #include "log.h"
+#include "loop.h"
 #include "near.h"
 #include "proto/limits.h"
 #include "rpc/conn.h"
@@ -145,16 +146,30 @@ struct rpc_work {
     void *params;
     const json_t *id;
     rpc_run_fn *run;
+    rpc_text_fn *text; /* in place of `run` */
     rpc_then_fn *then;
     json_t *result;  /* with `then` */
     struct buf line; /* without: the reply as it is sent */
 };
+
+/* The whole line of an answer that is made as text; 1 when it would have to wait. */
+static int text_run(struct rpc_work *job, bool wait, struct err *err)
+{
+    int rc;
+
+    if (frame_reply_begin(&job->line, job->id, err) != 0)
+        return -1;
+    rc = job->text(job->daemon, job->params, wait, &job->line, err);
+    return rc != 0 ? rc : frame_reply_end(&job->line, err);
+}
 
 /* A big answer is written out here, not on the loop. */
 static int work_run(struct work *w, struct err *err)
 {
     struct rpc_work *job = LIST_OF(w, struct rpc_work, work);
 
+    if (job->text != NULL)
+        return text_run(job, true, err);
     if (job->run(job->daemon, job->params, &job->result, err) != 0)
         return -1;
     if (job->then != NULL || job->id == NULL)
@@ -164,9 +179,20 @@ static int work_run(struct work *w, struct err *err)
     return 0;
 }
 
-static void work_done(struct work *w, const struct err *err)
+/* Sends the line at once: what else there is to do in this turn shall not delay it. */
+static void send_now(struct rpc_call *call, struct buf *line)
 {
-    struct rpc_work *job = LIST_OF(w, struct rpc_work, work);
+    struct rpc_conn *c = call->conn;
+
+    if (c != NULL && call->id != NULL && line->len > 0)
+        send_line(c, line);
+    call_free(call);
+    if (c != NULL)
+        conn_flush(c);
+}
+
+static void job_end(struct rpc_work *job, const struct err *err)
+{
     struct rpc_call *call = job->call;
 
     if (err != NULL) {
@@ -175,16 +201,19 @@ static void work_done(struct work *w, const struct err *err)
         job->then(job->daemon, job->params, job->result);
         rpc_reply(call, TAKE(job->result));
     } else {
-        if (call->conn != NULL && job->line.len > 0)
-            send_line(call->conn, &job->line);
-        call_free(call);
+        send_now(call, &job->line);
     }
     json_decref(job->result);
     buf_release(&job->line);
     free(job);
 }
 
-void rpc_run_then(struct rpc_call *call, rpc_run_fn *run, rpc_then_fn *then)
+static void work_done(struct work *w, const struct err *err)
+{
+    job_end(LIST_OF(w, struct rpc_work, work), err);
+}
+
+static struct rpc_work *job_new(struct rpc_call *call)
 {
     struct rpc_work *job = xcalloc(1, sizeof(*job));
 
@@ -194,15 +223,58 @@ void rpc_run_then(struct rpc_call *call, rpc_run_fn *run, rpc_then_fn *then)
     job->daemon = rpc_daemon(call);
     job->params = call->params;
     job->id = call->id;
+    job->line.max = PROTO_REPLY_MAX;
+    return job;
+}
+
+void rpc_run_then(struct rpc_call *call, rpc_run_fn *run, rpc_then_fn *then)
+{
+    struct rpc_work *job = job_new(call);
+
     job->run = run;
     job->then = then;
-    job->line.max = PROTO_REPLY_MAX;
     work_submit(job->daemon->work, &job->work);
 }
 
 void rpc_run(struct rpc_call *call, rpc_run_fn *run)
 {
     rpc_run_then(call, run, NULL);
+}
+
+static void turn_ended(void *arg)
+{
+    struct rpc_server *s = arg;
+
+    s->answered = false;
+}
+
+/* Whether the job was answered here, without the two ways between threads: once a turn, so that
+ * others wait for one answer at most. */
+static bool answer_now(struct rpc_work *job)
+{
+    struct rpc_server *s = job->call->server;
+    struct err err;
+    int rc;
+
+    if (s->answered || job->id == NULL)
+        return false;
+    s->answered = true;
+    loop_defer(s->o.loop, turn_ended, s);
+    rc = text_run(job, false, &err);
+    if (rc == 1)
+        buf_clear(&job->line);
+    else
+        job_end(job, rc == 0 ? NULL : &err);
+    return rc != 1;
+}
+
+void rpc_run_text(struct rpc_call *call, rpc_text_fn *run)
+{
+    struct rpc_work *job = job_new(call);
+
+    job->text = run;
+    if (!answer_now(job))
+        work_submit(job->daemon->work, &job->work);
 }
 
 /* ---- Dispatch ---- */

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/param.h"
 
@@ -45,6 +46,7 @@ extern const struct rpc_method rpc_device_methods[];
 extern const struct rpc_method rpc_eval_methods[];
 extern const struct rpc_method rpc_insight_methods[];
 extern const struct rpc_method rpc_kb_methods[];
+extern const struct rpc_method rpc_pack_methods[];
 extern const struct rpc_method rpc_program_methods[];
 extern const struct rpc_method rpc_query_methods[];
 extern const struct rpc_method rpc_search_methods[];
@@ -66,6 +68,15 @@ typedef int rpc_run_fn(struct daemon *d, void *params, json_t **result, struct e
 typedef void rpc_then_fn(struct daemon *d, void *params, json_t *result);
 void rpc_run(struct rpc_call *call, rpc_run_fn *run);
 void rpc_run_then(struct rpc_call *call, rpc_run_fn *run, rpc_then_fn *then);
+/*
+ * The same for a method whose answer is quick to make and often asked for: `run` appends its result
+ * to `out` as JSON text. It is first called on the loop itself with `wait` false, at most once a
+ * turn of the loop: then it must not block nor take more than a few milliseconds, and gives 1, with
+ * nothing done, when it would; it is called again with `wait` on a worker.
+ */
+typedef int rpc_text_fn(struct daemon *d, void *params, bool wait, struct buf *out,
+                        struct err *err);
+void rpc_run_text(struct rpc_call *call, rpc_text_fn *run);
 /* The daemon that answers. */
 struct daemon *rpc_daemon(const struct rpc_call *call);
 /* The call's parameters, as `fn` got them. */

@@ -16,6 +16,7 @@ const struct rpc_method *const rpc_groups[] = {
     rpc_eval_methods,
     rpc_insight_methods,
     rpc_kb_methods,
+    rpc_pack_methods,
     rpc_program_methods,
     rpc_query_methods,
     rpc_search_methods,

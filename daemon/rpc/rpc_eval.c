@@ -51,6 +51,7 @@ struct eval_call {
     const char *device; /* the call's own */
     rpc_eval_start_fn *start;
     double read_gbs, fma_gflops; /* of the device, for the task's dtype */
+    char march[96];
     char dtype[DTYPE_ROOM];
     char family[FAMILY_ROOM]; /* of what runs; "" before */
     bool running;
@@ -209,6 +210,7 @@ static int common_request(const struct eval_call *ec, struct eval_request *out, 
                                   .threads = (uint32_t)conf->eval_threads,
                                   .read_gbs = ec->read_gbs,
                                   .fma_gflops = ec->fma_gflops,
+                                  .march = ec->march,
                                   .limits = eval_default_limits(),
                                   .timing = { .pairs_min = (uint32_t)conf->pairs_min,
                                               .pairs_max = (uint32_t)conf->pairs_max,
@@ -245,6 +247,7 @@ static void run_with_device(void *arg, const json_t *device, const struct err *e
     }
     ec->read_gbs = jsonx_num(device, "read_gbs", 0);
     ec->fma_gflops = device_gflops(device, ec->dtype);
+    str_copy(ec->march, sizeof(ec->march), jsonx_str(device, "march", "native"));
     list_append(&d->evals, &ec->node);
     cpu = strcmp(jsonx_str(device, "kind", ""), "cpu") == 0;
     turns_ask(d->turns, cpu ? "cpu" : ec->device, &ec->turn);

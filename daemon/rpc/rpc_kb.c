@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kb.*: counting and checking the knowledge base, and importing into it. */
+#include <unistd.h>
+
+#include "conf.h"
 #include "daemon.h"
 #include "eval/recorded_store.h"
+#include "exchange.h"
 #include "kb.h"
+#include "packfile.h"
 #include "proto/methods.h"
 #include "rpc/answer.h"
 #include "rpc/rpc.h"
@@ -57,25 +62,29 @@ static void kb_verify_call(struct rpc_call *call, void *params)
 
 /* ---- import ---- */
 
+enum import_format { IMPORT_T4, IMPORT_PACK };
+
 struct import_params {
     int format;
+    bool by_format;
     char *task, *device;
     int file;
 };
 
-static const char *const formats[] = { "t4", NULL };
+static const char *const formats[] = { "t4", "pack", NULL };
 
 static const struct param import_rows[] = {
-    { "format", PARAM_ENUM, offsetof(struct import_params, format), PARAM_REQUIRED,
-      "what the file is", 0, 0, formats, 0 },
-    { "task", PARAM_NAME, offsetof(struct import_params, task), PARAM_REQUIRED,
-      "recorded task that was measured; made when it is not known", 0, 0, NULL, 0 },
-    { "device", PARAM_NAME, offsetof(struct import_params, device), PARAM_REQUIRED,
-      "device that it was measured on; made when it is not known", 0, 0, NULL, 0 },
+    { "format", PARAM_ENUM, offsetof(struct import_params, format), 0,
+      "what the file is; else a pack is known by how it begins, and all others are t4", 0, 0,
+      formats, PARAM_SEEN(struct import_params, by_format) },
+    { "task", PARAM_NAME, offsetof(struct import_params, task), 0,
+      "t4: recorded task that was measured; made when it is not known", 0, 0, NULL, 0 },
+    { "device", PARAM_NAME, offsetof(struct import_params, device), 0,
+      "t4: device that it was measured on; made when it is not known", 0, 0, NULL, 0 },
     { 0 },
 };
 
-static int import_run(struct daemon *d, void *params, json_t **result, struct err *err)
+static int import_t4_run(struct daemon *d, void *params, json_t **result, struct err *err)
 {
     const struct import_params *p = params;
     struct recorded *r;
@@ -93,26 +102,61 @@ static int import_run(struct daemon *d, void *params, json_t **result, struct er
     return rc;
 }
 
+static int import_pack_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    return exchange_import(d->kb, d->conf->data, ((struct import_params *)params)->file, result,
+                           err);
+}
+
+static int format_of_file(int fd)
+{
+    char start[PACKFILE_MAGIC_LEN];
+    ssize_t n = pread(fd, start, sizeof(start), 0);
+
+    return n > 0 && packfile_is(start, (size_t)n) ? IMPORT_PACK : IMPORT_T4;
+}
+
+/* A pack says itself what it is about; a tuning space has to be told. */
+static int check_import(struct daemon *d, const struct import_params *p, struct err *err)
+{
+    if (p->format == IMPORT_PACK)
+        return p->task == NULL && p->device == NULL
+                   ? 0
+                   : err_set(err, ERR_INVALID,
+                             "'%s' is for tuning spaces; a pack says itself what was measured where",
+                             p->task ? "task" : "device");
+    if (p->task == NULL || p->device == NULL)
+        return err_set(err, ERR_INVALID, "kb.import: '%s' is missing: the %s",
+                       p->task ? "device" : "task",
+                       p->task ? "device that was measured on" : "recorded task that was measured");
+    return task_is_free(d, p->task, err);
+}
+
 static void kb_import_call(struct rpc_call *call, void *params)
 {
     struct import_params *p = params;
     struct err err;
 
-    if (task_is_free(rpc_daemon(call), p->task, &err) != 0) {
+    p->file = rpc_call_file(call);
+    if (!p->by_format)
+        p->format = format_of_file(p->file);
+    if (check_import(rpc_daemon(call), p, &err) != 0) {
         rpc_fail(call, &err);
         return;
     }
-    p->file = rpc_call_file(call);
-    rpc_run(call, import_run);
+    rpc_run(call, p->format == IMPORT_PACK ? import_pack_run : import_t4_run);
 }
 
 const struct rpc_method rpc_kb_methods[] = {
     { METHOD_KB_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE,
       kb_import_call,
-      "Store the records of a file as evaluations of a device, with the evidence that follows from "
-      "them. The "
-      "same file again changes nothing.",
-      "{task, device, assignments, valid, failures{}, parameters, devices[], changed}", NULL },
+      "Store what a file holds: the facts of a pack that a trusted key signed, or the records of a "
+      "tuning space as evaluations of a device, with the evidence that follows. The same file again "
+      "changes nothing.",
+      "t4: {task, device, assignments, valid, failures{}, parameters, devices[], changed}; pack: "
+      "{signer, name, own, made_at_s, embedding, filters{}, facts{new, known, refused}, "
+      "documents{new, known, refused}, named[{line, why}]}",
+      NULL },
 
     { METHOD_KB_STATS, NULL, 0, 0, kb_stats_call, "Count what the knowledge base holds.",
       "{facts{kind: n}, documents{kind: n}, insights, last_seq, vectors{indexed, pending, exact}, "

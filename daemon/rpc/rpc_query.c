@@ -91,7 +91,7 @@ static int features_text(const json_t *device, struct buf *out, struct err *err)
     return buf_adds(out, "", err);
 }
 
-static int query_run(struct daemon *d, void *params, json_t **result, struct err *err)
+static int query_run(struct daemon *d, void *params, bool wait, struct buf *out, struct err *err)
 {
     CLEANUP(buf_release) struct buf features = { .max = FEATURES_MAX };
     CLEANUP(freep) char *family = NULL;
@@ -119,7 +119,7 @@ static int query_run(struct daemon *d, void *params, json_t **result, struct err
         q.device_class = jsonx_str(device, "class", NULL);
         q.features = buf_str(&features);
     }
-    return kb_query(d->kb, &q, result, err);
+    return wait ? kb_query_text(d->kb, &q, out, err) : kb_query_now(d->kb, &q, out, err);
 }
 
 static void query_with_device(void *arg, const json_t *device, const struct err *err)
@@ -129,7 +129,7 @@ static void query_with_device(void *arg, const json_t *device, const struct err 
     if (device == NULL)
         rpc_fail(call, err);
     else
-        rpc_run(call, query_run);
+        rpc_run_text(call, query_run);
 }
 
 static void query(struct rpc_call *call, void *params)
@@ -139,7 +139,7 @@ static void query(struct rpc_call *call, void *params)
     if (p->device != NULL && strcmp(p->device, "cpu") == 0)
         device_ensure(rpc_daemon(call), p->device, query_with_device, call);
     else
-        rpc_run(call, query_run);
+        rpc_run_text(call, query_run);
 }
 
 const struct rpc_method rpc_query_methods[] = {

@@ -12,7 +12,10 @@
 #include "devices.h"
 #include "eval/pack.h"
 #include "eval/recorded_store.h"
+#include "regimes.h"
 #include "rpc/rpc.h"
+#include "rpc/rpc_search.h"
+#include "retune/versions.h"
 #include "sched/searches.h"
 #include "tasks.h"
 #include "work.h"
@@ -28,7 +31,8 @@ struct start_params {
     uint64_t seed;
     bool seed_given;
     uint64_t window;
-    json_t *budget;
+    json_t *budget, *memory;
+    const char *id; /* no parameter: of a search that the daemon itself starts; NULL: a new one */
 };
 
 static const char *const proposers[] = { "builtin", "random", NULL };
@@ -51,6 +55,10 @@ static const struct param start_rows[] = {
       "selection policy of the world model", 0, 0, policies, 0 },
     { "cold", PARAM_BOOL, offsetof(struct start_params, cold), 0, "read nothing from memory", 0, 0,
       NULL, 0 },
+    { "memory", PARAM_JSON, offsetof(struct start_params, memory), 0,
+      "what a warm search takes from memory: [\"adopt\", \"plans\", \"prior\", \"live\"] or a text "
+      "with commas; all when absent, not with cold",
+      0, 0, NULL, 0 },
     { "seed", PARAM_U64, offsetof(struct start_params, seed), 0, "fixes every random choice", 0, 0,
       NULL, PARAM_SEEN(struct start_params, seed_given) },
     { "window", PARAM_U64, offsetof(struct start_params, window), 0,
@@ -96,7 +104,7 @@ static int check_task(struct daemon *d, const struct start_params *p,
     return 0;
 }
 
-static void new_search_id(char out[SEARCH_ID_MAX])
+void rpc_search_new_id(char out[SEARCH_ID_MAX])
 {
     uint8_t bytes[6] = { 0 };
 
@@ -105,30 +113,17 @@ static void new_search_id(char out[SEARCH_ID_MAX])
     str_hex(bytes, sizeof(bytes), out + 1);
 }
 
-static json_t *relatives_of(const struct daemon *d, const struct pack_definition *def)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < def->pack->n_definitions; i++) {
-        const struct pack_definition *other = &def->pack->definitions[i];
-        double similarity = other == def ? 1 : pack_similarity(def, other);
-
-        if (similarity > 0 && packs_find(d->packs, other->name) == other)
-            json_array_append_new(
-                list, json_pack("{s:s, s:f}", "task", other->name, "similarity", similarity));
-    }
-    return list;
-}
-
-/* Numbers that conditions may be learned from: constant axes of the task, and the size of the
- * machine. */
-static json_t *features_of(const struct pack_definition *def, const json_t *device)
+/* Numbers that conditions may be learned from: constant axes of the task, quantities of its
+ * workloads, and the size of the machine. */
+static json_t *features_of(const struct pack_definition *def, const struct pack_set *set,
+                           const json_t *device)
 {
     static const char *const device_keys[] = { "cores", "threads", "copy_gbs", "fma_gflops" };
     json_t *features = json_object();
 
     for (size_t i = 0; i < def->n_axes; i++)
         json_object_set_new(features, def->axes[i].name, json_integer(def->axes[i].value));
+    regime_add_features(def, set, features);
     for (size_t i = 0; i < ARRAY_LEN(device_keys); i++) {
         double v = jsonx_num(device, device_keys[i], NAN);
 
@@ -142,10 +137,30 @@ static json_t *features_of(const struct pack_definition *def, const json_t *devi
     return features;
 }
 
+/* The parts of memory that are switched off. */
+static int read_parts(const struct start_params *p, unsigned *without, struct err *err)
+{
+    unsigned parts = MEMORY_ALL;
+
+    if (p->memory != NULL && (p->cold || p->proposer == PROPOSER_RANDOM))
+        return err_set(err, ERR_INVALID,
+                       "'memory' names what a warm search reads, but this one is cold: it reads "
+                       "nothing from memory");
+    if (p->memory != NULL && memory_parts_parse(p->memory, &parts, err) != 0)
+        return -1;
+    *without = (unsigned)MEMORY_ALL & ~parts;
+    return 0;
+}
+
 static void fill_spec(struct search_spec *spec, const struct start_params *p,
                       const struct budget *budget, const char *device, const char *set)
 {
-    new_search_id(spec->id);
+    struct err checked_before;
+
+    if (p->id != NULL)
+        str_copy(spec->id, sizeof(spec->id), p->id);
+    else
+        rpc_search_new_id(spec->id);
     spec->task = xstrdup(p->task);
     spec->device = xstrdup(device);
     spec->set = xstrdup(set);
@@ -153,6 +168,7 @@ static void fill_spec(struct search_spec *spec, const struct start_params *p,
     spec->strategy = xstrdup(strategies[p->strategy]);
     spec->policy = select_policy_from_name(policies[p->policy]);
     spec->cold = p->cold || p->proposer == PROPOSER_RANDOM;
+    read_parts(p, &spec->without, &checked_before);
     spec->seed = p->seed;
     if (!p->seed_given) {
         rng_os(&spec->seed, sizeof(spec->seed));
@@ -175,16 +191,35 @@ static void started(void *arg, const char *id, const struct err *err)
 
 /* A start waits for its device: the first search on a machine probes it. */
 struct start_call {
-    struct rpc_call *call;
-    struct start_params *params;
+    struct daemon *daemon;
+    struct start_params *params; /* borrowed until `done` */
     struct budget budget;
+    searches_done_fn *done;
+    void *arg;
 };
+
+void rpc_search_scope(struct daemon *d, const struct pack_definition *def,
+                      const struct pack_set *set, const json_t *device, struct search_scope *out)
+{
+    out->family = xstrdup(def->pack->family);
+    out->shape = xstrdup(def->shape);
+    out->dtype = xstrdup(def->pack->dtype);
+    out->language = xstrdup(def->pack->language);
+    out->bottleneck = xstrdup(def->pack->bottleneck);
+    out->device_class = xstrdup(jsonx_str(device, "class", ""));
+    out->toolchain = versions_of_device(device);
+    out->march = xstrdup(jsonx_str(device, "march", "native"));
+    out->read_gbs = jsonx_num(device, "read_gbs", 0);
+    out->fma_gflops = device_gflops(device, def->pack->dtype);
+    out->features = features_of(def, set, device);
+    out->relatives = regime_relatives(d->packs, def, set);
+}
 
 static void start_on(void *arg, const json_t *device, const struct err *err)
 {
     struct start_call *sc = arg;
     struct start_params *p = sc->params;
-    struct daemon *d = rpc_daemon(sc->call);
+    struct daemon *d = sc->daemon;
     const struct pack_definition *def;
     const struct pack_set *set;
     struct search_spec spec = { 0 };
@@ -192,24 +227,14 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
     struct err mine;
 
     if (err != NULL || check_task(d, p, &def, &set, &mine) != 0) {
-        rpc_fail(sc->call, err ? err : &mine);
+        sc->done(sc->arg, NULL, err ? err : &mine);
         free(sc);
         return;
     }
     fill_spec(&spec, p, &sc->budget, p->device ? p->device : d->conf->default_device, set->name);
-    scope.family = xstrdup(def->pack->family);
-    scope.shape = xstrdup(def->shape);
-    scope.dtype = xstrdup(def->pack->dtype);
-    scope.language = xstrdup(def->pack->language);
-    scope.bottleneck = xstrdup(def->pack->bottleneck);
-    scope.device_class = xstrdup(jsonx_str(device, "class", ""));
-    scope.toolchain = xstrdup(jsonx_str(device, "toolchain", ""));
-    scope.read_gbs = jsonx_num(device, "read_gbs", 0);
-    scope.fma_gflops = device_gflops(device, def->pack->dtype);
-    scope.features = features_of(def, device);
-    scope.relatives = relatives_of(d, def);
-    searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space, started,
-                   sc->call);
+    rpc_search_scope(d, def, set, device, &scope);
+    searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space, sc->done,
+                   sc->arg);
     free(sc);
 }
 
@@ -217,9 +242,7 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
 
 struct start_recorded {
     struct work work;
-    struct rpc_call *call;
-    struct start_params *params;
-    struct budget budget;
+    struct start_call start;
     char *device, *program;
     json_t *device_doc;
 };
@@ -227,8 +250,8 @@ struct start_recorded {
 static int start_recorded_run(struct work *w, struct err *err)
 {
     struct start_recorded *sr = LIST_OF(w, struct start_recorded, work);
-    const struct start_params *p = sr->params;
-    struct daemon *d = rpc_daemon(sr->call);
+    const struct start_params *p = sr->start.params;
+    struct daemon *d = sr->start.daemon;
     json_auto_t *doc = NULL;
     const char *device;
 
@@ -247,7 +270,7 @@ static int start_recorded_run(struct work *w, struct err *err)
 
 static void recorded_scope(const struct start_recorded *sr, struct search_scope *scope)
 {
-    const char *task = sr->params->task;
+    const char *task = sr->start.params->task;
 
     scope->family = xstrdup(task);
     scope->shape = xstrdup("");
@@ -255,7 +278,8 @@ static void recorded_scope(const struct start_recorded *sr, struct search_scope 
     scope->language = xstrdup(RECORDED_LANGUAGE);
     scope->bottleneck = xstrdup("");
     scope->device_class = xstrdup(jsonx_str(sr->device_doc, "class", ""));
-    scope->toolchain = xstrdup(jsonx_str(sr->device_doc, "toolchain", ""));
+    scope->toolchain = versions_of_device(sr->device_doc);
+    scope->march = xstrdup("");
     scope->features = json_object();
     scope->relatives = json_pack("[{s:s, s:f}]", "task", task, "similarity", 1.0);
     str_copy(scope->program.hex, sizeof(scope->program.hex), sr->program);
@@ -264,16 +288,16 @@ static void recorded_scope(const struct start_recorded *sr, struct search_scope 
 static void start_recorded_done(struct work *w, const struct err *err)
 {
     struct start_recorded *sr = LIST_OF(w, struct start_recorded, work);
+    struct start_call *sc = &sr->start;
     struct search_spec spec = { 0 };
     struct search_scope scope = { 0 };
 
     if (err != NULL) {
-        rpc_fail(sr->call, err);
+        sc->done(sc->arg, NULL, err);
     } else {
-        fill_spec(&spec, sr->params, &sr->budget, sr->device, RECORDED_SET);
+        fill_spec(&spec, sc->params, &sc->budget, sr->device, RECORDED_SET);
         recorded_scope(sr, &scope);
-        searches_start(rpc_daemon(sr->call)->searches, &spec, &scope, NULL, NULL, started,
-                       sr->call);
+        searches_start(sc->daemon->searches, &spec, &scope, NULL, NULL, sc->done, sc->arg);
     }
     free(sr->device);
     free(sr->program);
@@ -281,44 +305,83 @@ static void start_recorded_done(struct work *w, const struct err *err)
     free(sr);
 }
 
-static void start_recorded(struct rpc_call *call, struct start_params *p,
-                           const struct budget *budget)
+static void start_recorded(const struct start_call *sc)
 {
     struct start_recorded *sr = xcalloc(1, sizeof(*sr));
 
-    sr->call = call;
-    sr->params = p;
-    sr->budget = *budget;
+    sr->start = *sc;
     sr->work.run = start_recorded_run;
     sr->work.done = start_recorded_done;
-    work_submit(rpc_daemon(call)->work, &sr->work);
+    work_submit(sc->daemon->work, &sr->work);
+}
+
+/* What search.start does; `done` may come from inside. */
+static void start(struct daemon *d, struct start_params *p, searches_done_fn *done, void *arg)
+{
+    const struct pack_definition *def = packs_find(d->packs, p->task);
+    const struct pack_set *set;
+    struct start_call sc = { d, p, { 0 }, done, arg }, *kept;
+    unsigned without;
+    struct err err;
+
+    if ((def != NULL && check_task(d, p, &def, &set, &err) != 0) ||
+        (p->budget && param_parse(budget_rows, p->budget, &sc.budget, &err) != 0) ||
+        read_parts(p, &without, &err) != 0) {
+        done(arg, NULL, &err);
+        return;
+    }
+    /* A budget of time alone bounds the search by itself; evaluations then only need a cap. */
+    if (sc.budget.evals == 0)
+        sc.budget.evals = sc.budget.time_s > 0 ? EVALS_MAX : SEARCH_EVALS_DEFAULT;
+    if (def == NULL) {
+        start_recorded(&sc);
+        return;
+    }
+    kept = xcalloc(1, sizeof(*kept));
+    *kept = sc;
+    device_ensure(d, p->device ? p->device : d->conf->default_device, start_on, kept);
 }
 
 static void search_start(struct rpc_call *call, void *params)
 {
-    struct start_params *p = params;
-    struct daemon *d = rpc_daemon(call);
-    const struct pack_definition *def = packs_find(d->packs, p->task);
-    const struct pack_set *set;
-    struct budget budget = { 0 };
-    struct start_call *sc;
+    start(rpc_daemon(call), params, started, call);
+}
+
+/* ---- A search that the daemon itself starts ---- */
+
+struct launch {
+    struct start_params params;
+    char id[SEARCH_ID_MAX];
+    searches_done_fn *done;
+    void *arg;
+};
+
+static void launched(void *arg, const char *id, const struct err *err)
+{
+    struct launch *l = arg;
+
+    l->done(l->arg, id, err);
+    param_release(start_rows, &l->params);
+    free(l);
+}
+
+void rpc_search_launch(struct daemon *d, const char *id, const json_t *params,
+                       searches_done_fn *done, void *arg)
+{
+    struct launch *l = xcalloc(1, sizeof(*l));
     struct err err;
 
-    if ((def != NULL && check_task(d, p, &def, &set, &err) != 0) ||
-        (p->budget && param_parse(budget_rows, p->budget, &budget, &err) != 0)) {
-        rpc_fail(call, &err);
+    start_defaults(&l->params);
+    l->done = done;
+    l->arg = arg;
+    str_copy(l->id, sizeof(l->id), id);
+    if (param_parse(start_rows, params, &l->params, &err) != 0) {
+        done(arg, NULL, &err);
+        free(l);
         return;
     }
-    /* A budget of time alone bounds the search by itself; evaluations then only need a cap. */
-    if (budget.evals == 0)
-        budget.evals = budget.time_s > 0 ? EVALS_MAX : SEARCH_EVALS_DEFAULT;
-    if (def == NULL) {
-        start_recorded(call, p, &budget);
-        return;
-    }
-    sc = xcalloc(1, sizeof(*sc));
-    *sc = (struct start_call){ call, p, budget };
-    device_ensure(d, p->device ? p->device : d->conf->default_device, start_on, sc);
+    l->params.id = l->id;
+    start(d, &l->params, launched, l);
 }
 
 /* ---- search.list ---- */
@@ -588,9 +651,10 @@ const struct rpc_method rpc_search_methods[] = {
       NULL },
     { "search.show", one_rows, sizeof(struct one_params), 0, search_show,
       "Everything about one search: best program, curve of evaluations, seeds from memory.",
-      "{id, task, device, set, proposer, strategy, policy, warm, seed, state, reason, created, "
-      "budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, "
-      "measurements, roofline}, curve[{evaluation, status, objective, best, arm, program, "
+      "{id, task, device, set, proposer, strategy, policy, warm, memory[], seed, state, reason, "
+      "created, budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, "
+      "measurements, roofline}, gain{total, adopted, added, log{}, adoptions}, "
+      "arms{memory_free_share, retreat, why, memory, memory_free, shared}, curve[{evaluation, status, objective, best, arm, program, "
       "assignment, node}], "
       "evaluations, failures{}, seeds[], predictions{n, crps}, nodes, cycles, trying{}, "
       "baseline{n, first_us, now_us, drift, note}, "

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "loop.h"
 #include "rpc/rpc.h"
+#include "search/history.h"
 #include "search/outcome.h"
 #include "search/planner.h"
 
@@ -47,7 +48,8 @@ static void describe_trial(const struct search *s, const struct trial *t, json_t
     }
     if (t->predicted)
         json_object_set_new(n, "predicted",
-                            json_pack("{s:f, s:f}", "objective", exp(t->mean), "log_sd", t->sd));
+                            json_pack("{s:f, s:f, s:s}", "objective", exp(t->corrected_mean),
+                                      "log_sd", t->corrected_sd, "source", t->source));
 }
 
 /* An event as clients see it: without what only the fold needs, with what a person wants to know.
@@ -60,6 +62,8 @@ static json_t *notice_of(const struct search *s, const json_t *ev)
 
     json_object_del(n, "edit");
     json_object_del(n, "memory");
+    json_object_del(n, "calibration");
+    json_object_del(n, "corrected");
     json_object_del(n, "choice");
     json_object_del(n, "feedback");
     if (t != NULL)
@@ -170,12 +174,23 @@ static int record_step(struct runner *r, struct journal *j, struct err *err)
     return outcome_record(j, &o, err);
 }
 
+/* What was recorded enters the ledger; a reading that fails is done again when somebody asks. */
+static void read_on(struct runner *r)
+{
+    uint64_t start = mono(r);
+    struct err ignored;
+
+    history_follow(r->owner->daemon->history, r->search->kb, r->search->spec.id, &ignored);
+    r->own_ns += mono(r) - start;
+}
+
 static int record_run(struct work *w, struct err *err)
 {
     struct runner *r = runner_of(w);
     int rc = run_step(r, record_step, err);
 
     if (rc == 0) {
+        read_on(r);
         search_note_overhead(r->search, r->own_ns - r->sync_ns, r->sync_ns, r->start_ns);
         log_debug("search %s: own time %.3f ms (plan %.3f), fsync %.3f ms, launching %.3f ms",
                   r->search->spec.id, (double)(r->own_ns - r->sync_ns) / 1e6,
@@ -276,6 +291,7 @@ static void stall(struct runner *r, const struct err *err)
     str_copy(r->held_up, sizeof(r->held_up), err->msg);
     if (r->fresh) {
         r->search = TAKE(r->fresh);
+        r->search->history = r->owner->daemon->history;
         search_free(old);
     }
     pthread_rwlock_unlock(&r->owner->lock);
@@ -415,6 +431,7 @@ static void start_evaluation(struct runner *r, bool duel)
         .threads = (uint32_t)d->conf->eval_threads,
         .read_gbs = s->scope.read_gbs,
         .fma_gflops = s->scope.fma_gflops,
+        .march = s->scope.march,
         .limits = eval_default_limits(),
         .timing = { (uint32_t)d->conf->pairs_min, (uint32_t)d->conf->pairs_max,
                     d->conf->timing_budget_s },
@@ -572,6 +589,7 @@ struct runner *runner_new(struct searches *ss, struct search *s)
 
     r->owner = ss;
     r->search = s;
+    s->history = ss->daemon->history;
     r->state = s->state;
     r->turn.go = turn_go;
     r->retry = evtimer_new(loop_base(ss->daemon->loop), retry_cb, r);

@@ -12,7 +12,10 @@
 #include "search/space.h"
 #include "search/world_ops.h"
 
-enum { GRAFT_DEAD_ENDS_MAX = 4 };
+enum {
+    GRAFT_DEAD_ENDS_MAX = 4,
+    GRAFT_DEAD_DIFFICULTY = 5 /* of a dead end too far away to forbid: it is only made unlikely */
+};
 
 /*
  * Appends inserts for the best finished search of memory's nearest source that has one, node ids

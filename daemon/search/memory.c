@@ -8,66 +8,10 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "search/adoption.h"
+#include "search/records.h"
 
-enum {
-    RECORDS_MIN = 4,       /* fewer successes say too little to be a source */
-    RECORDS_MAX = 1 << 18, /* of one source: a full table of a recorded space */
-    NEAR_BEST_Q = 100000,  /* a second adoption must have been within 10 % of the first */
-};
-
-/* Records of one source, gathered in sequence order. */
-struct records {
-    const struct space *space;
-    size_t n, cap, n_ok;
-    uint16_t *a; /* [n][space_n] */
-    double *log_time;
-    struct id *ids;
-    int64_t *objective_q;
-};
-
-static void records_release(struct records *r)
-{
-    free(r->a);
-    free(r->log_time);
-    free(r->ids);
-    free(r->objective_q);
-    memset(r, 0, sizeof(*r));
-}
-
-static int records_take(void *ctx, uint64_t seq, const struct id *id, const struct evaluation *e)
-{
-    struct records *r = ctx;
-    size_t width = space_n(r->space);
-    uint16_t a[SPACE_PARAMS_MAX];
-    struct err ignored;
-    bool ok = strcmp(e->status, "ok") == 0;
-
-    (void)seq;
-    if (strcmp(e->status, "infrastructure") == 0 || r->n >= RECORDS_MAX ||
-        space_from_json(r->space, e->assignment, a, &ignored) != 0 || !space_valid(r->space, a))
-        return 0;
-    if (r->n == r->cap) {
-        r->cap = r->cap ? 2 * r->cap : 256;
-        r->a = xrealloc(r->a, r->cap * width * sizeof(*r->a));
-        r->log_time = xrealloc(r->log_time, r->cap * sizeof(*r->log_time));
-        r->ids = xrealloc(r->ids, r->cap * sizeof(*r->ids));
-        r->objective_q = xrealloc(r->objective_q, r->cap * sizeof(*r->objective_q));
-    }
-    memcpy(r->a + r->n * width, a, width * sizeof(*a));
-    r->log_time[r->n] = ok ? -1e-6 * (double)e->objective_q : NAN;
-    r->objective_q[r->n] = ok ? e->objective_q : INT64_MIN;
-    r->ids[r->n] = *id;
-    r->n++;
-    r->n_ok += ok;
-    return 0;
-}
-
-static int records_load(struct kb *kb, const struct space *space, const char *task,
-                        const char *device, uint64_t as_of, struct records *out, struct err *err)
-{
-    *out = (struct records){ .space = space };
-    return kb_each_evaluation(kb, task, device, as_of, records_take, out, err);
-}
+enum { RECORDS_MIN = 4 }; /* fewer successes say too little to be a source */
 
 /* ---- Sources ---- */
 
@@ -78,6 +22,11 @@ struct device_list {
     const char *own, *own_class;
 };
 
+static double similarity_of(const json_t *device, const char *own_class)
+{
+    return strcmp(jsonx_str(device, "class", ""), own_class) == 0 ? 0.8 : 0.5;
+}
+
 static int list_device(void *ctx, const char *key, const json_t *doc)
 {
     struct device_list *l = ctx;
@@ -85,12 +34,39 @@ static int list_device(void *ctx, const char *key, const json_t *doc)
     if (l->n == ARRAY_LEN(l->names))
         return 1;
     str_copy(l->names[l->n], sizeof(l->names[0]), key);
-    if (strcmp(key, l->own) == 0)
-        l->similarity[l->n] = 1;
-    else
-        l->similarity[l->n] = strcmp(jsonx_str(doc, "class", ""), l->own_class) == 0 ? 0.8 : 0.5;
+    l->similarity[l->n] = strcmp(key, l->own) == 0 ? 1 : similarity_of(doc, l->own_class);
     l->n++;
     return 0;
+}
+
+int memory_device_similarity(struct kb *kb, const char *own, const char *own_class,
+                             const char *device, double *out, struct err *err)
+{
+    json_t *doc;
+
+    if (strcmp(own, device) == 0) {
+        *out = 1;
+        return 0;
+    }
+    if (kb_get_doc(kb, KB_DEVICE, device, &doc, err) != 0) {
+        *out = 0.5;
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    }
+    *out = similarity_of(doc, own_class);
+    json_decref(doc);
+    return 0;
+}
+
+size_t memory_relatives(const json_t *j, struct memory_relative *out, size_t max)
+{
+    const json_t *v;
+    size_t i, n = 0;
+
+    json_array_foreach (j, i, v)
+        if (n < max)
+            out[n++] =
+                (struct memory_relative){ jsonx_str(v, "task", ""), jsonx_num(v, "similarity", 0) };
+    return n;
 }
 
 static int nearer(const void *pa, const void *pb)
@@ -126,9 +102,13 @@ static int find_sources(struct kb *kb, const struct space *space, const struct d
 
             str_copy(s.task, sizeof(s.task), relatives[i].task);
             str_copy(s.device, sizeof(s.device), devices->names[d]);
-            if (records_load(kb, space, s.task, s.device, m->as_of, &r, err) != 0)
+            if (records_load(kb, space, s.task, s.device, m->as_of, &r, err) != 0) {
+                records_release(&r);
                 return -1;
+            }
             s.records = r.n;
+            s.similarity *= r.shared;
+            s.has_level = records_level(&r, &s.best_q, &s.ordinary_q);
             if (r.n_ok >= RECORDS_MIN)
                 offer_source(m, &s);
             records_release(&r);
@@ -136,101 +116,25 @@ static int find_sources(struct kb *kb, const struct space *space, const struct d
     return 0;
 }
 
-/* ---- Adoption ---- */
-
-static bool same_cell(const struct space *space, const uint16_t *a, const uint16_t *b)
-{
-    uint16_t ca[SPACE_PARAMS_MAX], cb[SPACE_PARAMS_MAX];
-
-    space_cell(space, a, ca);
-    space_cell(space, b, cb);
-    return memcmp(ca, cb, space_n(space) * sizeof(*ca)) == 0;
-}
-
-static bool adopted_already(const struct memory *m, const struct space *space, const uint16_t *a)
-{
-    for (size_t i = 0; i < m->n_adoptions; i++)
-        if (memcmp(m->adoptions[i].a, a, space_n(space) * sizeof(*a)) == 0)
-            return true;
-    return false;
-}
-
-/*
- * The best record of a source that is not adopted yet; `other_cell_than` (may be NULL) asks for
- * another structure. A stored number only ranks: what is adopted is measured again here. -1 when
- * there is none.
- */
-static long best_record(const struct records *r, const struct memory *m,
-                        const uint16_t *other_cell_than)
-{
-    size_t width = space_n(r->space);
-    long best = -1;
-
-    for (size_t i = 0; i < r->n; i++) {
-        const uint16_t *a = r->a + i * width;
-
-        if (r->objective_q[i] == INT64_MIN || adopted_already(m, r->space, a) ||
-            (other_cell_than && same_cell(r->space, a, other_cell_than)))
-            continue;
-        if (best < 0 || r->objective_q[i] > r->objective_q[best])
-            best = (long)i;
-    }
-    return best;
-}
-
-static void adopt(struct memory *m, const struct records *r, long i, size_t source)
-{
-    struct memory_adoption *ad = &m->adoptions[m->n_adoptions++];
-    size_t width = space_n(r->space);
-
-    memcpy(ad->a, r->a + (size_t)i * width, width * sizeof(*ad->a));
-    ad->source = source;
-    ad->objective_q = r->objective_q[i];
-    ad->evaluation = r->ids[i];
-}
-
-/* The best of each source, nearest first; then, if there is room, the nearest's best of another
- * structure. */
-static int choose_adoptions(struct kb *kb, const struct space *space, size_t want,
-                            double least_similarity, struct memory *m, struct err *err)
-{
-    for (int pass = 0; pass < 2; pass++)
-        for (size_t s = 0; s < m->n_sources && m->n_adoptions < want; s++) {
-            struct records r;
-            long best;
-
-            if (m->sources[s].similarity < least_similarity)
-                return 0;
-            if (records_load(kb, space, m->sources[s].task, m->sources[s].device, m->as_of, &r,
-                             err) != 0)
-                return -1;
-            best = best_record(&r, m, pass ? m->adoptions[0].a : NULL);
-            if (best >= 0 &&
-                (pass == 0 || r.objective_q[best] > m->adoptions[0].objective_q - NEAR_BEST_Q))
-                adopt(m, &r, best, s);
-            records_release(&r);
-            if (pass == 1)
-                return 0;
-        }
-    return 0;
-}
-
 /* ---- Insights ---- */
 
 struct insight_scan {
-    struct memory *m;
     const struct space *space;
     const char *family, *device_class;
+    uint64_t as_of;
+    const uint16_t *a;
+    double similarity;
+    struct memory_insight *out;
+    size_t n, max;
 };
 
-/* Does the first adopted assignment follow the claim? */
-static bool adoption_follows(const struct insight_scan *scan, const struct claim *c)
+/* Does the assignment follow the claim? */
+static bool follows(const struct insight_scan *scan, const struct claim *c)
 {
-    const uint16_t *a = scan->m->adoptions[0].a;
     int p = space_find(scan->space, c->param);
 
     return p >= 0 &&
-           strcmp(space_param(scan->space, (size_t)p)->values[a[p]].text, c->with_value) == 0;
+           strcmp(space_param(scan->space, (size_t)p)->values[scan->a[p]].text, c->with_value) == 0;
 }
 
 static int better_insight(const void *pa, const void *pb)
@@ -245,24 +149,36 @@ static int better_insight(const void *pa, const void *pb)
 static int scan_insight(void *ctx, const struct insight *in)
 {
     struct insight_scan *scan = ctx;
-    struct memory *m = scan->m;
     struct insight_effect e;
     struct memory_insight mi;
 
-    if (in->state != INSIGHT_ACTIVE || in->seq > m->as_of ||
-        strcmp(in->claim.family, scan->family) != 0 || !adoption_follows(scan, &in->claim))
+    if (in->state != INSIGHT_ACTIVE || in->seq > scan->as_of ||
+        strcmp(in->claim.family, scan->family) != 0 || !follows(scan, &in->claim))
         return 0;
     e = insight_posterior(in, scan->device_class, NULL, NULL);
     if (e.n == 0 || e.mean <= 0)
         return 0;
-    mi = (struct memory_insight){ in->id, m->sources[m->adoptions[0].source].similarity, e.mean };
-    if (m->n_insights < MEMORY_INSIGHTS_MAX)
-        m->insights[m->n_insights++] = mi;
-    else if (better_insight(&mi, &m->insights[m->n_insights - 1]) < 0)
-        m->insights[m->n_insights - 1] = mi;
-    qsort(m->insights, m->n_insights, sizeof(mi), better_insight);
+    mi = (struct memory_insight){ in->id, scan->similarity, e.mean };
+    if (scan->n < scan->max)
+        scan->out[scan->n++] = mi;
+    else if (better_insight(&mi, &scan->out[scan->n - 1]) < 0)
+        scan->out[scan->n - 1] = mi;
+    qsort(scan->out, scan->n, sizeof(mi), better_insight);
     return 0;
 }
+
+size_t memory_insights_for(struct kb *kb, const struct space *space, const char *family,
+                           const char *device_class, uint64_t as_of, const uint16_t *a,
+                           double similarity, struct memory_insight *out, size_t max)
+{
+    struct insight_scan scan = { space, family, device_class, as_of, a, similarity, out, 0, max };
+
+    if (max > 0)
+        kb_each_insight(kb, scan_insight, &scan);
+    return scan.n;
+}
+
+/* ---- Recall ---- */
 
 int memory_recall(struct kb *kb, const struct space *space, const char *family, const char *device,
                   const char *device_class, const struct memory_relative *relatives, size_t n,
@@ -275,12 +191,11 @@ int memory_recall(struct kb *kb, const struct space *space, const char *family, 
     m->as_of = kb_last_seq(kb);
     if (kb_each_doc(kb, KB_DEVICE, list_device, &devices, err) == 0 &&
         find_sources(kb, space, &devices, relatives, n, m, err) == 0 &&
-        choose_adoptions(kb, space, MIN(adopt_max, (size_t)MEMORY_ADOPT_MAX), adopt_least, m,
-                         err) == 0) {
-        struct insight_scan scan = { m, space, family, device_class };
-
+        adoption_choose(kb, space, adopt_max, adopt_least, m, err) == 0) {
         if (m->n_adoptions > 0)
-            kb_each_insight(kb, scan_insight, &scan);
+            m->n_insights = memory_insights_for(
+                kb, space, family, device_class, m->as_of, m->adoptions[0].a,
+                m->sources[m->adoptions[0].source].similarity, m->insights, MEMORY_INSIGHTS_MAX);
         *out = *m;
         rc = 0;
     }
@@ -310,9 +225,14 @@ json_t *memory_to_json(const struct memory *m, const struct space *space)
     for (size_t i = 0; i < m->n_sources; i++) {
         const struct memory_source *s = &m->sources[i];
 
-        json_array_append_new(sources, json_pack("{s:s, s:s, s:f, s:I}", "task", s->task, "device",
-                                                 s->device, "similarity", s->similarity, "records",
-                                                 (json_int_t)s->records));
+        json_t *source = json_pack("{s:s, s:s, s:f, s:I}", "task", s->task, "device", s->device,
+                                   "similarity", s->similarity, "records", (json_int_t)s->records);
+
+        if (s->has_level) {
+            json_object_set_new(source, "best_q", json_integer(s->best_q));
+            json_object_set_new(source, "ordinary_q", json_integer(s->ordinary_q));
+        }
+        json_array_append_new(sources, source);
     }
     for (size_t i = 0; i < m->n_adoptions; i++) {
         const struct memory_adoption *a = &m->adoptions[i];
@@ -357,6 +277,9 @@ int memory_from_json(const json_t *j, const struct space *space, struct memory *
             return bad_memory(err, "source");
         s->similarity = jsonx_num(v, "similarity", 0);
         s->records = (uint64_t)jsonx_int(v, "records", 0);
+        s->has_level = json_object_get(v, "best_q") != NULL;
+        s->best_q = jsonx_int(v, "best_q", 0);
+        s->ordinary_q = jsonx_int(v, "ordinary_q", 0);
     }
     json_array_foreach (adoptions, i, v) {
         struct memory_adoption *a = &out->adoptions[out->n_adoptions++];

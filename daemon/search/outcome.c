@@ -171,6 +171,63 @@ static json_t *feedback_json(const struct search *s, const struct eval_result *r
     return feedback_of(r->record, device);
 }
 
+static void add_scores(const struct trial *t, double outcome, json_t *ev)
+{
+    json_object_set_new(ev, "crps", json_real(crps_normal(t->mean, t->sd, outcome)));
+    json_object_set_new(ev, "crps_corrected",
+                        json_real(crps_normal(t->corrected_mean, t->corrected_sd, outcome)));
+}
+
+/* ---- Credit ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/*
+ * How far attempts of the memory-free arm came out above the best before them, in the middle: the
+ * median of the latest ones and of one 0, which is all there is before the arm has run. A failure
+ * is below everything.
+ */
+static int64_t control_gap_q(const struct search *s)
+{
+    enum { CONTROLS_MAX = 31 };
+    int64_t gaps[CONTROLS_MAX + 1] = { 0 };
+    size_t n = 1;
+
+    for (uint64_t i = search_measured(s); i > 1 && n <= CONTROLS_MAX; i--) {
+        const struct trial *t = search_trial(s, i), *before = search_trial(s, i - 1);
+
+        if (t->arm != ENGINE_ARM_COLD || t->adopted[0] || t->same_as != 0 || !before->has_best)
+            continue;
+        gaps[n++] = t->ok ? t->objective_q - before->best_q : INT64_MIN / 4;
+    }
+    qsort(gaps, n, sizeof(*gaps), by_value);
+    if (n % 2 == 1)
+        return gaps[n / 2];
+    return gaps[n / 2 - 1] / 2 + gaps[n / 2] / 2;
+}
+
+/*
+ * What this outcome says of the insights that its attempt was offered: what it reached above what
+ * could be expected without memory, and whether that is more than noise (at least 1 %, and two
+ * deviations of the measurement).
+ */
+static json_t *credit_of(const struct search *s, bool ok, int64_t objective_q, int64_t sd_q)
+{
+    int64_t floor_q = -50000000; /* no expectation is below 50 natural logs */
+    int64_t expected_q =
+        s->champion == 0 ? 0 : MAX(floor_q, search_best_q(s) + MAX(floor_q, control_gap_q(s)));
+    int64_t lift_q = ok ? objective_q - expected_q : 0, noise_q = MAX((int64_t)10000, 2 * sd_q);
+    int verdict = !ok || lift_q < -noise_q ? -1 : lift_q > noise_q;
+
+    return json_pack("{s:I, s:I, s:i}", "expected_q", (json_int_t)expected_q, "lift_q",
+                     (json_int_t)lift_q, "verdict", verdict);
+}
+
 static json_t *measured_event(const struct search *s, const struct trial *t,
                               const struct outcome *o, const struct id *fact, bool improved)
 {
@@ -196,8 +253,9 @@ static json_t *measured_event(const struct search *s, const struct trial *t,
     if (ok && baseline_q(r, &level_q))
         json_object_set_new(ev, "baseline_q", json_integer((json_int_t)level_q));
     if (ok && t->predicted)
-        json_object_set_new(ev, "crps",
-                            json_real(crps_normal(t->mean, t->sd, 1e-6 * (double)objective_q)));
+        add_scores(t, 1e-6 * (double)objective_q, ev);
+    if (t->served.served != 0)
+        json_object_set_new(ev, "credit", credit_of(s, ok, objective_q, eval_result_sd_q(r)));
     if (r->object && r->object[0])
         json_object_set_new(ev, "object", json_string(r->object));
     if (r->record != NULL)

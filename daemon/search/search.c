@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/space_table.h"
+#include "search/trust.h"
 #include "search/world_ops.h"
 
 static const struct {
@@ -62,11 +63,16 @@ json_t *search_document(const struct search_spec *spec, const struct search_scop
                     (json_int_t)created_s, "state", states[SEARCH_QUEUED].name);
     if (doc != NULL)
         json_object_set_new(
+            doc, "memory",
+            memory_parts_json(spec->cold ? 0 : (unsigned)MEMORY_ALL & ~spec->without));
+    if (doc != NULL)
+        json_object_set_new(
             doc, "scope",
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:s, s:f, s:f}", "family",
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:s, s:f, s:f}", "family",
                       scope->family, "shape", scope->shape, "dtype", scope->dtype, "language",
                       scope->language, "bottleneck", scope->bottleneck, "device_class",
-                      scope->device_class, "toolchain", scope->toolchain, "features",
+                      scope->device_class, "toolchain", scope->toolchain, "march",
+                      scope->march ? scope->march : "native", "features",
                       scope->features, "relatives", scope->relatives, "program", scope->program.hex,
                       "read_gbs", scope->read_gbs, "fma_gflops", scope->fma_gflops));
     return doc;
@@ -107,6 +113,7 @@ static int parse_document(const json_t *doc, struct search *s, struct err *err)
     s->scope.bottleneck = dup_field(scope, "bottleneck");
     s->scope.device_class = dup_field(scope, "device_class");
     s->scope.toolchain = dup_field(scope, "toolchain");
+    s->scope.march = xstrdup(jsonx_str(scope, "march", "native"));
     s->scope.features = json_incref(json_object_get(scope, "features"));
     s->scope.relatives = json_incref(json_object_get(scope, "relatives"));
     s->scope.read_gbs = jsonx_num(scope, "read_gbs", 0);
@@ -114,6 +121,19 @@ static int parse_document(const json_t *doc, struct search *s, struct err *err)
     if (s->spec.policy == SELECT_POLICY_COUNT || s->spec.window == 0)
         return err_set(err, ERR_CORRUPT, "the stored document of search '%s' is damaged",
                        s->spec.id);
+    return 0;
+}
+
+/* Searches stored before there were parts had them all. */
+static int parse_parts(const json_t *doc, struct search *s, struct err *err)
+{
+    const json_t *stored = json_object_get(doc, "memory");
+    unsigned parts = MEMORY_ALL;
+
+    if (stored != NULL && !s->spec.cold && memory_parts_parse(stored, &parts, err) != 0)
+        return err_set(err, ERR_CORRUPT, "the stored document of search '%s' is damaged",
+                       s->spec.id);
+    s->spec.without = (unsigned)MEMORY_ALL & ~parts;
     return 0;
 }
 
@@ -149,8 +169,10 @@ int search_new(struct kb *kb, const json_t *document, bool reading_only, struct 
     s->kb = kb;
     s->reason = xstrdup("");
     s->world = world_new();
+    s->calibration = calibration_new();
     pthread_mutex_init(&s->lock, NULL);
-    if (parse_document(document, s, err) != 0 || load_program(s, err) != 0 ||
+    if (parse_document(document, s, err) != 0 || parse_parts(document, s, err) != 0 ||
+        load_program(s, err) != 0 ||
         (!reading_only && new_engine(s, err) != 0)) {
         search_free(s);
         return -1;
@@ -169,7 +191,9 @@ void search_free(struct search *s)
     }
     free(s->trials);
     engine_free(s->engine);
+    engine_free(s->memory_free);
     world_free(s->world);
+    calibration_free(s->calibration);
     space_free(s->space);
     free(s->memory);
     free(s->source);
@@ -225,6 +249,11 @@ uint64_t search_measured(const struct search *s)
 int64_t search_best_q(const struct search *s)
 {
     return s->champion_n > 0 ? s->champion_sum_q / s->champion_n : 0;
+}
+
+unsigned search_memory_parts(const struct search *s)
+{
+    return s->spec.cold ? 0 : (unsigned)MEMORY_ALL & ~s->spec.without;
 }
 
 const char *search_exhausted(const struct search *s)
@@ -298,13 +327,18 @@ static int apply_seeded(struct search *s, const json_t *ev, struct err *err)
 {
     const json_t *memory = json_object_get(ev, "memory");
 
+    if (calibration_recall(s->calibration, json_object_get(ev, "calibration"), err) != 0)
+        return -1;
     if (!json_is_object(memory))
         return 0;
     if (s->memory != NULL)
         return misfit(err, s, "it was seeded before");
+    s->due = TRUST_DUE_START;
     s->memory = xcalloc(1, sizeof(*s->memory));
     if (memory_from_json(memory, s->space, s->memory, err) != 0)
         return -1;
+    if (!(search_memory_parts(s) & MEMORY_PRIOR))
+        return 0;
     for (size_t i = 0; s->engine && i < s->memory->n_sources; i++)
         if (memory_feed(s->kb, s->space, &s->memory->sources[i], s->memory->as_of, s->engine,
                         err) != 0)
@@ -347,6 +381,7 @@ static enum engine_arm arm_from_name(const char *name)
 static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
 {
     const json_t *predicted = json_object_get(ev, "predicted");
+    const json_t *corrected = json_object_get(ev, "corrected");
     struct trial *t;
 
     if (!s->in_cycle || search_open_trial(s) != NULL ||
@@ -364,14 +399,20 @@ static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
     t->title = xstrdup(jsonx_str(ev, "title", ""));
     t->why = xstrdup(jsonx_str(ev, "why", ""));
     t->adopted = xstrdup(jsonx_str(ev, "adopted", ""));
+    t->live = jsonx_bool(ev, "live", 0);
+    s->due = jsonx_num(ev, "due", s->due);
     t->arm = arm_from_name(jsonx_str(ev, "arm", ""));
     t->status = xstrdup("");
     t->message = xstrdup("");
-    t->roofline = t->crps = NAN;
+    t->source = xstrdup(jsonx_str(ev, "source", ""));
+    t->served = credit_of_attempt(&s->offers, ev);
+    t->roofline = t->crps = t->crps_corrected = NAN;
     if (json_is_object(predicted)) {
         t->predicted = true;
         t->mean = jsonx_num(predicted, "mean", 0);
         t->sd = jsonx_num(predicted, "sd", 0);
+        t->corrected_mean = jsonx_num(corrected, "mean", t->mean);
+        t->corrected_sd = jsonx_num(corrected, "sd", t->sd);
     }
     s->trials = xgrow(s->trials, &s->cap_trials, s->n_trials + 1, sizeof(struct trial *));
     s->trials[s->n_trials++] = t;
@@ -392,14 +433,47 @@ static int apply_lost(struct search *s, const json_t *ev, struct err *err)
 
 static void observe(struct search *s, const struct trial *t, bool ok, int64_t objective_q)
 {
+    double y = ok ? -1e-6 * (double)objective_q : NAN;
     struct err ignored; /* only an invalid assignment is refused, and the space parsed this one */
 
     if (s->engine)
-        engine_observe(s->engine, t->a, ok ? -1e-6 * (double)objective_q : NAN, t->arm, &ignored);
+        engine_observe(s->engine, t->a, y, t->arm, &ignored);
+    if (s->memory_free)
+        engine_observe(s->memory_free, t->a, y, t->arm, &ignored);
+}
+
+/* All that the search's own engine was told, in that order. */
+static void observe_again(const struct search *s, struct engine *e)
+{
+    struct err ignored;
+
+    for (uint64_t n = 1; n <= search_measured(s); n++) {
+        const struct trial *t = search_trial(s, n), *champion = search_trial(s, t->duel_with);
+
+        engine_observe(e, t->a, t->ok ? -1e-6 * (double)t->objective_q : NAN, t->arm, &ignored);
+        if (champion == NULL)
+            continue;
+        engine_observe(e, t->a, -1e-6 * (double)t->duel_q, t->arm, &ignored);
+        engine_observe(e, champion->a, -1e-6 * (double)t->duel_champion_q, champion->arm, &ignored);
+    }
+}
+
+int search_memory_free_engine(struct search *s, struct engine **out, struct err *err)
+{
+    struct engine_options o = { .seed = s->spec.seed, .cold = true };
+
+    *out = engine_sources(s->engine) > 0 ? s->memory_free : s->engine;
+    if (*out != NULL)
+        return 0;
+    if (engine_new(s->space, &o, &s->memory_free, err) != 0)
+        return -1;
+    observe_again(s, s->memory_free);
+    *out = s->memory_free;
+    return 0;
 }
 
 /* A duel measured both again: the winner's estimate and the engine's records gain by it. */
-static void count_duel(struct search *s, const struct trial *t, const json_t *duel)
+static void count_duel(struct search *s, struct trial *t, const json_t *duel)
 {
     const struct trial *champion = search_trial(s, s->champion);
     int64_t challenger_q = jsonx_int(duel, "challenger_q", 0);
@@ -407,6 +481,9 @@ static void count_duel(struct search *s, const struct trial *t, const json_t *du
 
     if (champion == NULL || json_object_get(duel, "champion_q") == NULL)
         return;
+    t->duel_with = s->champion;
+    t->duel_q = challenger_q;
+    t->duel_champion_q = champion_q;
     observe(s, t, true, challenger_q);
     observe(s, champion, true, champion_q);
     if (t->improved) {
@@ -452,6 +529,7 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     t->sd_q = jsonx_int(ev, "sd_q", 0);
     t->roofline = jsonx_num(ev, "roofline", NAN);
     t->crps = jsonx_num(ev, "crps", NAN);
+    t->crps_corrected = jsonx_num(ev, "crps_corrected", t->crps);
     t->improved = t->ok && jsonx_bool(ev, "improved", 0);
     t->device_ns = (uint64_t)jsonx_int(ev, "device_ns", 0);
     t->seq = s->next_seq;
@@ -463,6 +541,9 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     t->measured = true;
     if (json_is_integer(json_object_get(ev, "baseline_q")))
         drift_add(&s->drift, jsonx_int(ev, "baseline_q", 0));
+    if (isfinite(t->crps) && t->sd > 0)
+        calibration_add(s->calibration, t->source,
+                        (1e-6 * (double)t->objective_q - t->mean) / t->sd);
     count_trial(s, t, json_object_get(ev, "duel"));
     return 0;
 }
@@ -492,6 +573,22 @@ static int apply_cancelled(struct search *s, const json_t *ev, struct err *err)
     return set_state(s, SEARCH_CANCELLED, jsonx_str(ev, "reason", ""), err);
 }
 
+/* Memory retreats, or is back: trust.h says when. */
+static int apply_trust(struct search *s, const json_t *ev, struct err *err)
+{
+    if (s->memory == NULL)
+        return misfit(err, s, "it has no memory that could retreat");
+    s->retreated = jsonx_bool(ev, "retreat", 0);
+    return 0;
+}
+
+static int apply_shared(struct search *s, const json_t *ev, struct err *err)
+{
+    if (s->memory == NULL)
+        return misfit(err, s, "a cold search hears of nobody");
+    return live_apply(&s->live, ev, s->space, err);
+}
+
 /* Its edit was applied before. */
 static int apply_edited(struct search *s, const json_t *ev, struct err *err)
 {
@@ -506,7 +603,7 @@ static const struct {
     { "cycle", apply_cycle },         { "attempt", apply_attempt },     { "lost", apply_lost },
     { "measured", apply_measured },   { "cycle_end", apply_cycle_end }, { "paused", apply_paused },
     { "resumed", apply_started },     { "done", apply_done },           { "failed", apply_failed },
-    { "cancelled", apply_cancelled },
+    { "cancelled", apply_cancelled }, { "trust", apply_trust },     { "shared", apply_shared },
 };
 
 int search_apply(struct search *s, const json_t *event, struct err *err)
@@ -517,6 +614,8 @@ int search_apply(struct search *s, const json_t *event, struct err *err)
     if ((uint64_t)jsonx_int(event, "seq", -1) != s->next_seq)
         return misfit(err, s, "its number is not the next");
     if (edit != NULL && apply_edit(s, edit, err) != 0)
+        return -1;
+    if (credit_take(&s->offers, s->space, json_object_get(event, "offered"), err) != 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(appliers); i++)
         if (strcmp(appliers[i].type, type) == 0) {

@@ -22,9 +22,12 @@
 
 #include "base/clock.h"
 #include "kb.h"
+#include "search/calibration.h"
+#include "search/credit.h"
 #include "search/drift.h"
 #include "search/engine.h"
 #include "search/learn.h"
+#include "search/live.h"
 #include "search/memory.h"
 #include "search/select.h"
 #include "search/space.h"
@@ -59,7 +62,8 @@ struct search_spec {
     char *task, *device, *set;
     char *proposer, *strategy;
     enum select_policy policy;
-    bool cold;
+    bool cold;           /* reads nothing from memory */
+    unsigned without;    /* MEMORY_ parts that are switched off; no meaning in a cold search */
     uint64_t seed;
     uint64_t budget_evals;
     uint64_t budget_time_ns; /* 0: none */
@@ -70,17 +74,22 @@ struct search_spec {
 struct search_scope {
     char *family, *shape, *dtype, *language, *bottleneck;
     char *device_class, *toolchain;
+    char *march;                 /* what is compiled for, "" for a recorded task */
     json_t *features;            /* context features by name to number */
     json_t *relatives;           /* [{task, similarity}]: near tasks, itself first */
     struct id program;           /* of the template: source and build settings */
     double read_gbs, fma_gflops; /* of the device, for the roofline; 0 when unknown */
 };
 
+struct history;
+
 struct search {
     struct search_spec spec;
     struct search_scope scope;
     uint64_t created_s;
     struct kb *kb;       /* borrowed */
+    /* What all searches add up to; borrowed. NULL: a warm start reads the base for itself. */
+    struct history *history;
     struct space *space; /* of the template; owned */
     char *source;        /* of the template; owned; "" for a recorded task */
     bool recorded;       /* evaluations are looked up: the program is a space alone */
@@ -92,6 +101,9 @@ struct search {
     struct world *world;
     struct engine *engine; /* NULL when loaded for reading only */
     struct memory *memory; /* NULL while unseeded or cold */
+    struct live live;      /* what other searches found since */
+    bool retreated;        /* memory lost: see trust.h */
+    double due;            /* evaluations owed to the memory-free arm */
     size_t n_trials, cap_trials;
     struct trial **trials;
     bool in_cycle;
@@ -104,6 +116,12 @@ struct search {
     int64_t champion_n;
     uint64_t wall_ns, device_ns; /* spent */
     struct drift drift;          /* of the baseline */
+    struct calibration *calibration; /* of its predictions; owned */
+    struct credit_offers offers;     /* insights that memory gave it */
+
+    /* Not part of the fold, but a function of it or of the knowledge base. */
+    struct engine *memory_free; /* cold, all observations; NULL until it is asked */
+    uint64_t looked_seq;        /* the knowledge base was looked through up to here */
 
     pthread_mutex_t lock;
     /* Not part of the fold: own time per evaluation, for status. */
@@ -138,10 +156,18 @@ uint64_t search_measured(const struct search *s);
 struct trial *search_trial_of_object(const struct search *s, const char *object);
 /* The champion's objective, micro-log: the mean of its measurements. 0 without a champion. */
 int64_t search_best_q(const struct search *s);
+/* The MEMORY_ parts that this search may read: none when it is cold. */
+unsigned search_memory_parts(const struct search *s);
 /* Why nothing more will be planned: budget or time used up. NULL while something is left. */
 const char *search_exhausted(const struct search *s);
 /* What learn.h wants to know; borrows from the search. */
 struct learn_scope search_learn_scope(const struct search *s);
+/*
+ * The memory-free arm's own engine: cold, told every observation and nothing else. Made when it is
+ * first asked for; borrowed, s->engine itself where that has no sources. ERR_NOMEM and what
+ * engine_new says.
+ */
+int search_memory_free_engine(struct search *s, struct engine **out, struct err *err);
 /* Remembers the daemon's own time spent on one evaluation. */
 void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns, uint64_t launch_ns);
 
@@ -170,6 +196,14 @@ json_t *search_summary(const struct search *s);
 
 json_t *search_show_json(const struct search *s);
 json_t *search_tree_json(const struct search *s);
+/* search_warm.c: what was gained over the baseline in all, by what was adopted from memory, and by
+ * this search on top of that, {total, adopted, added, log{}, adoptions}; null without a best. */
+json_t *search_gain_json(const struct search *s);
+/* The arms of a warm search: {memory_free_share, retreat, why, memory, memory_free, shared}; null
+ * for a cold one. */
+json_t *search_arms_json(const struct search *s);
+/* Where a node comes from: "own", "adopted from memory", "live", "plan from memory". Static. */
+const char *search_node_origin(const struct search *s, uint32_t node);
 /* Why a node was chosen, what was tried there and what came out; node NULL: the search as a whole.
  * ERR_NOT_FOUND. */
 int search_explain_json(const struct search *s, const char *node, json_t **out, struct err *err);

@@ -10,6 +10,9 @@
 
 enum { FEEDBACK_BUDGET = 6000 }; /* bytes of the text that a proposer is given */
 
+/* Deviations on either side of the mean that hold 80 % of a normal distribution. */
+static const double normal_80 = 1.2815515655446004;
+
 static double factor(int64_t q)
 {
     return exp(1e-6 * (double)q);
@@ -128,20 +131,27 @@ static json_t *failures_json(const struct search *s)
     return failures;
 }
 
+/* How predictions came out, as made and as corrected. */
 static json_t *predictions_json(const struct search *s)
 {
-    double sum = 0;
-    json_int_t n = 0;
+    double crps = 0, corrected = 0, inside = 0, inside_corrected = 0, n = 0;
 
     for (uint64_t i = 1; i <= search_measured(s); i++) {
-        double crps = search_trial(s, i)->crps;
+        const struct trial *t = search_trial(s, i);
+        double y = 1e-6 * (double)t->objective_q;
 
-        if (isfinite(crps)) {
-            sum += crps;
-            n++;
-        }
+        if (!isfinite(t->crps))
+            continue;
+        n++;
+        crps += t->crps;
+        corrected += t->crps_corrected;
+        inside += fabs(y - t->mean) <= normal_80 * t->sd;
+        inside_corrected += fabs(y - t->corrected_mean) <= normal_80 * t->corrected_sd;
     }
-    return json_pack("{s:I, s:o}", "n", n, "crps", n ? json_real(sum / (double)n) : json_null());
+    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "n", (json_int_t)n, "crps",
+                     real_or_null(crps / n), "crps_corrected", real_or_null(corrected / n),
+                     "coverage80", real_or_null(inside / n), "coverage80_corrected",
+                     real_or_null(inside_corrected / n));
 }
 
 static int by_value(const void *a, const void *b)
@@ -196,6 +206,15 @@ static json_t *baseline_json(const struct search *s)
                      drift_text(&s->drift, note, sizeof(note)));
 }
 
+/* What memory gave at the start, and what other searches found since. */
+static json_t *seeds_json(const struct search *s)
+{
+    json_t *seeds = s->memory ? memory_seeds(s->memory, s->space) : json_array();
+
+    live_seeds(&s->live, s->space, seeds);
+    return seeds;
+}
+
 json_t *search_show_json(const struct search *s)
 {
     json_t *budget = json_pack("{s:I}", "evals", (json_int_t)s->spec.budget_evals);
@@ -208,6 +227,7 @@ json_t *search_show_json(const struct search *s)
                      s->spec.proposer, "strategy", s->spec.strategy, "warm", !s->spec.cold,
                      "policy", select_policy_name(s->spec.policy), "state",
                      search_state_name(s->state), "reason", s->reason);
+    json_object_set_new(show, "memory", memory_parts_json(search_memory_parts(s)));
     json_object_set_new(show, "seed", json_integer((json_int_t)s->spec.seed));
     json_object_set_new(show, "created", json_integer((json_int_t)s->created_s));
     json_object_set_new(show, "budget", budget);
@@ -216,12 +236,13 @@ json_t *search_show_json(const struct search *s)
                                   "time", (double)s->wall_ns / 1e9, "device",
                                   (double)s->device_ns / 1e9));
     json_object_set_new(show, "best", best_json(s));
+    json_object_set_new(show, "gain", search_gain_json(s));
+    json_object_set_new(show, "arms", search_arms_json(s));
     set_feedback(json_object_get(show, "best"), s, search_trial(s, s->champion));
     json_object_set_new(show, "curve", curve_json(s));
     json_object_set_new(show, "evaluations", json_integer((json_int_t)search_measured(s)));
     json_object_set_new(show, "failures", failures_json(s));
-    json_object_set_new(show, "seeds",
-                        s->memory ? memory_seeds(s->memory, s->space) : json_array());
+    json_object_set_new(show, "seeds", seeds_json(s));
     json_object_set_new(show, "predictions", predictions_json(s));
     json_object_set_new(show, "nodes", json_integer(world_count(s->world)));
     json_object_set_new(show, "cycles", json_integer((json_int_t)s->cycle));
@@ -237,9 +258,12 @@ json_t *search_tree_json(const struct search *s)
 {
     struct buf text = { .max = 16 << 20 };
     struct err ignored;
-    json_t *tree = world_to_json(s->world);
+    json_t *tree = world_to_json(s->world), *node;
+    size_t i;
 
     json_object_set_new(tree, "id", json_string(s->spec.id));
+    json_array_foreach (json_object_get(tree, "nodes"), i, node)
+        json_object_set_new(node, "origin", json_string(search_node_origin(s, (uint32_t)i)));
     if (world_render_text(s->world, &text, &ignored) == 0)
         json_object_set_new(tree, "text", json_string(buf_str(&text)));
     buf_release(&text);
@@ -297,7 +321,8 @@ static json_t *trials_of_node(const struct search *s, const char *node)
         if (t->predicted)
             json_object_set_new(
                 item, "predicted",
-                json_pack("{s:f, s:f}", "objective", exp(t->mean), "log_sd", t->sd));
+                json_pack("{s:f, s:f, s:s}", "objective", exp(t->corrected_mean), "log_sd",
+                          t->corrected_sd, "source", t->source));
         if (t->measured && !t->ok)
             json_object_set_new(item, "message", json_string(t->message));
         if (t->same_as != 0)
@@ -358,8 +383,11 @@ int search_explain_json(const struct search *s, const char *node, json_t **out, 
     }
     answer = json_pack("{s:s, s:o, s:o}", "id", s->spec.id, "choices", choices.out, "trials",
                        trials_of_node(s, node));
-    if (node)
+    if (node) {
         json_object_set_new(answer, "node", world_node_to_json(s->world, index));
+        json_object_set_new(json_object_get(answer, "node"), "origin",
+                            json_string(search_node_origin(s, index)));
+    }
     add_told(answer, s, node);
     *out = answer;
     return 0;

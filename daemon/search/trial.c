@@ -12,6 +12,7 @@ void trial_release(struct trial *t)
     free(t->title);
     free(t->why);
     free(t->adopted);
+    free(t->source);
     free(t->status);
     free(t->message);
     memset(t, 0, sizeof(*t));

@@ -18,7 +18,8 @@
 struct pack_json {
     uint64_t format;
     char *family, *summary, *module, *baseline, *language, *dtype, *bottleneck;
-    json_t *template, *axes, *definitions, *inputs, *outputs, *scratch_bytes, *shape_features;
+    json_t *template, *axes, *definitions, *inputs, *outputs, *scratch_bytes, *shape_features,
+        *regime, *related;
 };
 
 #define ROW(owner, field, kind, flag)                                                              \
@@ -42,6 +43,8 @@ static const struct param pack_rows[] = {
     ROW(pack_json, outputs, PARAM_JSON, PARAM_REQUIRED),
     ROW(pack_json, scratch_bytes, PARAM_JSON, 0),
     ROW(pack_json, shape_features, PARAM_JSON, 0),
+    ROW(pack_json, regime, PARAM_JSON, 0),
+    ROW(pack_json, related, PARAM_JSON, 0),
     { 0 },
 };
 

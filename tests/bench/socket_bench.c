@@ -4,6 +4,7 @@
  * daemon on it, and asks distinct questions with filters through libksearch, first one client, then
  * several busy ones. No cache of answers anywhere. Prints one figure a line: name, value, unit,
  * samples, spread. socket_bench --bin DIR [--insights 100000] [--queries 2000] [--clients 8]
+ * [--rounds 1] [--data DIR]. With --data the base is kept in that folder, and used when it is there.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -30,8 +31,8 @@ static const char *const tasks[] = { "gqa_paged_decode_h32_kv4_d128_ps1",
                                      "vector_add_l4" };
 
 struct options {
-    const char *bin;
-    uint64_t insights, queries, clients;
+    const char *bin, *data;
+    uint64_t insights, queries, clients, rounds;
 };
 
 static void die(const char *what, const char *why)
@@ -47,13 +48,16 @@ static double now_s(void)
 
 static struct options parse(int argc, char **argv)
 {
-    struct options o = { NULL, 100000, 2000, 8 };
+    struct options o = { NULL, NULL, 100000, 2000, 8, 1 };
 
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--bin") == 0)
             o.bin = argv[i + 1];
+        else if (strcmp(argv[i], "--data") == 0)
+            o.data = argv[i + 1];
         else if (!(strcmp(argv[i], "--insights") == 0 && str_to_u64(argv[i + 1], &o.insights)) &&
                  !(strcmp(argv[i], "--queries") == 0 && str_to_u64(argv[i + 1], &o.queries)) &&
+                 !(strcmp(argv[i], "--rounds") == 0 && str_to_u64(argv[i + 1], &o.rounds)) &&
                  !(strcmp(argv[i], "--clients") == 0 && str_to_u64(argv[i + 1], &o.clients)))
             die(argv[i], "is no option with such a value");
     }
@@ -238,12 +242,15 @@ int main(int argc, char **argv)
 
     if (mkdtemp(dir) == NULL)
         die(dir, "cannot be made");
-    CLEANUP(freep) char *data = str_printf("%s/data", dir);
+    CLEANUP(freep) char *data = o.data != NULL ? xstrdup(o.data) : str_printf("%s/data", dir);
     CLEANUP(freep) char *socket = str_printf("%s/s", dir);
-    build(data, o.insights);
+    if (!file_is_dir(data))
+        build(data, o.insights);
     pid = start_daemon(&o, data, socket);
-    run_clients(socket, 1, o.queries);
-    run_clients(socket, o.clients, o.queries);
+    for (uint64_t i = 0; i < o.rounds; i++) {
+        run_clients(socket, 1, o.queries);
+        run_clients(socket, o.clients, o.queries);
+    }
     kill(pid, SIGTERM);
     waitpid(pid, NULL, 0);
     file_rmtree(dir, &ignored);

@@ -283,10 +283,10 @@ static void links_join_through_a_claim_that_is_not_there(void **arg)
 
 /* ---- Posteriors ---- */
 
-static void the_posterior_uses_the_most_specific_cell_with_two_pairs(void **arg)
+static void the_posterior_goes_from_parent_to_child(void **arg)
 {
     struct state *s = *arg;
-    struct insight_effect e;
+    struct insight_effect e, parent;
     struct insight in;
 
     put_claim(s->b, 0);
@@ -301,15 +301,151 @@ static void the_posterior_uses_the_most_specific_cell_with_two_pairs(void **arg)
     assert_int_equal(e.n, 2);
     assert_true(e.mean > 0.05 && e.mean < 0.11);
     assert_true(e.p_positive > 0.9);
+    assert_int_equal(e.levels[0], 4);
+    assert_int_equal(e.levels[1], 3);
+    assert_int_equal(e.levels[2], 2);
+    assert_int_equal(e.levels[3], 2);
+    /* One pair is used, and drawn towards what its parents have. */
+    parent = insight_posterior(&in, "cpu-avx2", NULL, NULL);
     e = insight_posterior(&in, "cpu-avx2", "h=8", "gcc 12.2.0");
+    assert_string_equal(e.cell, "cpu-avx2|h=8|gcc 12.2.0");
+    assert_int_equal(e.n, 1);
+    assert_true(e.mean > -0.09 && e.mean < parent.mean);
+    e = insight_posterior(&in, "sm_90", NULL, NULL);
+    assert_string_equal(e.cell, "sm_90");
+    assert_int_equal(e.n, 1);
+    assert_true(e.mean < 0 && e.mean > -0.2);
+    /* Cells without pairs: the parent's mean, with more doubt. */
+    e = insight_posterior(&in, "cpu-avx2", "h=16", NULL);
     assert_string_equal(e.cell, "cpu-avx2");
     assert_int_equal(e.n, 3);
-    e = insight_posterior(&in, "sm_90", NULL, NULL);
-    assert_string_equal(e.cell, "");
-    assert_int_equal(e.n, 4);
+    assert_int_equal(e.levels[2], 0);
+    assert_true(e.sd > parent.sd);
     e = insight_posterior(&in, NULL, "h=4", NULL);
     assert_string_equal(e.cell, "");
     insight_release(&in);
+}
+
+static void blind_pairs_have_a_mean_of_their_own(void **arg)
+{
+    struct state *s = *arg;
+    struct insight_effect e;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    pair(s, 0, "cpu-avx2", "h=4", 100000, 4, true);
+    pair(s, 0, "cpu-avx2", "h=4", 140000, 4, true);
+    pair(s, 0, "cpu-avx2", "h=4", 20000, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    e = insight_posterior(&in, "cpu-avx2", "h=4", NULL);
+    assert_int_equal(e.blind, 1);
+    assert_int_equal(e.steered, 2);
+    assert_true(fabs(e.blind_mean - 0.02) < 1e-12);
+    assert_true(e.mean > e.blind_mean);
+    insight_release(&in);
+}
+
+/* ---- Origins ---- */
+
+static void origin(struct state *s, const char *name)
+{
+    struct err err;
+
+    assert_ok(kb_batch_set_origin(s->b, name, &err));
+}
+
+static void foreign_evidence_counts_half_until_it_is_replicated_here(void **arg)
+{
+    struct state *s = *arg;
+    struct insight_effect discounted, refuted, trusted;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    origin(s, "ed25519:abc");
+    for (int i = 0; i < 4; i++)
+        pair(s, 0, "sm_90", "h", 100000 + 1000 * i, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.n_foreign, 4); /* all, and three cells */
+    assert_string_equal(in.foreign[0].key, "");
+    assert_int_equal(in.foreign[0].sums.blind, 4);
+    assert_true(insight_trust(&in, 0.5) == 0.5);
+    discounted = insight_posterior(&in, "sm_90", NULL, NULL);
+    assert_int_equal(discounted.foreign, 4);
+    assert_int_equal(discounted.n, 4);
+    insight_release(&in);
+
+    origin(s, NULL);
+    pair(s, 0, "cpu-avx2", "h", -1000, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    assert_true(insight_trust(&in, 0.5) == 0.5);
+    refuted = insight_posterior(&in, "sm_90", NULL, NULL);
+    insight_release(&in);
+
+    pair(s, 0, "cpu-avx2", "h", 1000, 4, true);
+    commit(s->b);
+    in = get(s, 0);
+    assert_true(insight_trust(&in, 0.5) == 1);
+    trusted = insight_posterior(&in, "sm_90", NULL, NULL);
+    assert_true(trusted.sd < discounted.sd && trusted.sd < refuted.sd);
+    insight_release(&in);
+}
+
+static void a_fact_keeps_its_origin_until_it_is_made_here(void **arg)
+{
+    struct state *s = *arg;
+    char name[KB_ORIGIN_MAX + 1], longer[KB_ORIGIN_MAX + 2];
+    struct id local, foreign, digest[3];
+    struct insight in;
+    struct err err;
+
+    put_claim(s->b, 0);
+    local = pair(s, 0, "sm_90", "h", 100000, 4, false);
+    commit(s->b);
+    origin(s, "first");
+    s->n = 0;
+    pair(s, 0, "sm_90", "h", 100000, 4, false); /* is there: stays local */
+    foreign = pair(s, 0, "sm_90", "h", 50000, 4, false);
+    commit(s->b);
+    origin(s, "second");
+    s->n = 1;
+    pair(s, 0, "sm_90", "h", 50000, 4, false);
+    commit(s->b);
+    assert_ok(kb_fact_origin(s->kb, &local, name, &err));
+    assert_string_equal(name, "");
+    assert_ok(kb_fact_origin(s->kb, &foreign, name, &err));
+    assert_string_equal(name, "first");
+    digest[0] = digest_of(s->kb);
+
+    kb_batch_free(s->b);
+    kb_close(s->kb);
+    s->kb = base_open(s->folder.path);
+    s->b = kb_batch_new(s->kb);
+    in = get(s, 0);
+    assert_int_equal(in.foreign[0].sums.blind, 1);
+    assert_int_equal(in.foreign[0].sums.effect_q, 50000);
+    insight_release(&in);
+    digest[1] = digest_of(s->kb);
+    s->n = 1;
+    pair(s, 0, "sm_90", "h", 50000, 4, false);
+    commit(s->b);
+    assert_ok(kb_fact_origin(s->kb, &foreign, name, &err));
+    assert_string_equal(name, "");
+    in = get(s, 0);
+    assert_int_equal(in.foreign[0].sums.blind, 0);
+    assert_true(insight_trust(&in, 0.5) == 0.5 || in.foreign[0].sums.effect_q == 0);
+    insight_release(&in);
+    digest[2] = digest_of(s->kb);
+    assert_string_equal(digest[0].hex, digest[1].hex);
+    assert_string_equal(digest[0].hex, digest[2].hex);
+
+    memset(longer, 'x', sizeof(longer) - 1);
+    longer[sizeof(longer) - 1] = '\0';
+    assert_fails(kb_batch_set_origin(s->b, longer, &err), ERR_INVALID);
+    assert_fails(kb_batch_set_origin(s->b, "a\nb", &err), ERR_INVALID);
+    assert_fails(kb_batch_set_origin(s->b, "\xff", &err), ERR_INVALID);
 }
 
 static void the_posterior_without_evidence_is_the_prior(void **arg)
@@ -364,7 +500,10 @@ int main(void)
         CASE(withdrawn_evidence_is_taken_out_whenever_it_comes),
         CASE(linked_claims_are_shown_as_the_smallest_id),
         CASE(links_join_through_a_claim_that_is_not_there),
-        CASE(the_posterior_uses_the_most_specific_cell_with_two_pairs),
+        CASE(the_posterior_goes_from_parent_to_child),
+        CASE(blind_pairs_have_a_mean_of_their_own),
+        CASE(foreign_evidence_counts_half_until_it_is_replicated_here),
+        CASE(a_fact_keeps_its_origin_until_it_is_made_here),
         CASE(the_posterior_without_evidence_is_the_prior),
         CASE(more_evidence_narrows_the_posterior),
     };
