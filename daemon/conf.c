@@ -39,6 +39,7 @@ struct row {
 };
 
 static const char *const sandbox_names[] = { "bwrap", "none", NULL };
+static const char *const embedding_names[] = { "builtin", "openai", NULL };
 static const char *const evaluator_names[] = { "local", "command", "replay", "record", NULL };
 static const char *const level_names[] = {
 #define X(name, text) text,
@@ -66,6 +67,21 @@ static const struct row rows[] = {
     { "data", ROW_PATH, AT(data), 0, 0, NULL, "folder of the knowledge base" },
     { "default_device", ROW_NAME, AT(default_device), 0, 0, NULL,
       "where a search runs when nobody says" },
+    { "embedding", ROW_ENUM, AT(embedding), 0, 0, embedding_names,
+      "who embeds insights and questions: this program, or an OpenAI-compatible service" },
+    { "embedding_batch", ROW_U64, AT(embedding_batch), 1, 2048, NULL,
+      "insights in one request to the service" },
+    { "embedding_dimensions", ROW_U64, AT(embedding_dimensions), 0, 65536, NULL,
+      "numbers in a vector that the service is asked for; 0: as many as it gives" },
+    { "embedding_key_file", ROW_TEXT, AT(embedding_key_file), 0, 0, NULL,
+      "file with the service's key; empty: KSEARCH_API_KEY of the environment, or none" },
+    { "embedding_model", ROW_TEXT, AT(embedding_model), 0, 100, NULL, "model of the service" },
+    { "embedding_query_wait", ROW_REAL, AT(embedding_query_wait_s), 0.01, 60, NULL,
+      "seconds that a question waits for the service before the built-in vectors are used" },
+    { "embedding_timeout", ROW_REAL, AT(embedding_timeout_s), 0.1, 600, NULL,
+      "seconds that a request in the background may take" },
+    { "embedding_url", ROW_TEXT, AT(embedding_url), 0, 0, NULL,
+      "address of the service; /v1/embeddings follows" },
     { "eval_threads", ROW_U64, AT(eval_threads), 0, 1024, NULL,
       "threads that a candidate gets; 0: all cores" },
     { "evaluator", ROW_ENUM, AT(evaluator), 0, 0, evaluator_names,
@@ -154,6 +170,12 @@ int conf_new(struct conf **out, struct err *err)
         .command = xstrdup(""),
         .command_env = xstrdup("HOME USER SLURM_CONF SSH_AUTH_SOCK"),
         .command_dir = xstrdup(""),
+        .embedding_url = xstrdup("https://api.openai.com"),
+        .embedding_model = xstrdup(""),
+        .embedding_key_file = xstrdup(""),
+        .embedding_batch = 64,
+        .embedding_timeout_s = 30,
+        .embedding_query_wait_s = 2,
         .command_retries = 2,
         .command_limit_retries = 0,
         .command_wait_s = 3600,
@@ -395,6 +417,20 @@ static int check_command(const struct conf *c, struct err *err)
     return 0;
 }
 
+static int check_embedding(const struct conf *c, struct err *err)
+{
+    if (c->embedding_model[0] == '\0')
+        return err_set(err, ERR_INVALID,
+                       "'embedding_model' is empty; 'embedding = openai' needs it");
+    if (!str_has_prefix(c->embedding_url, "http://") &&
+        !str_has_prefix(c->embedding_url, "https://"))
+        return err_set(err, ERR_INVALID,
+                       "'embedding_url' is '%.100s'; an address with http:// or https:// is "
+                       "allowed",
+                       c->embedding_url);
+    return 0;
+}
+
 int conf_check(const struct conf *c, struct err *err)
 {
     if (c->pairs_min > c->pairs_max)
@@ -402,6 +438,8 @@ int conf_check(const struct conf *c, struct err *err)
                        "'pairs_min' is %llu and 'pairs_max' is %llu; the least cannot be more than "
                        "the most",
                        (unsigned long long)c->pairs_min, (unsigned long long)c->pairs_max);
+    if (c->embedding == CONF_EMBEDDING_OPENAI && check_embedding(c, err) != 0)
+        return -1;
     if (c->evaluator == CONF_EVAL_COMMAND)
         return check_command(c, err);
     if (c->evaluator != CONF_EVAL_LOCAL && c->replay_file[0] == '\0')

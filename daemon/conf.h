@@ -16,23 +16,31 @@
 #include "base/err.h"
 
 enum conf_sandbox { CONF_SANDBOX_BWRAP, CONF_SANDBOX_NONE };
+enum conf_embedding { CONF_EMBEDDING_BUILTIN, CONF_EMBEDDING_OPENAI };
 enum conf_evaluator { CONF_EVAL_LOCAL, CONF_EVAL_COMMAND, CONF_EVAL_REPLAY, CONF_EVAL_RECORD };
 
 struct conf {
-    char *data;            /* folder of the knowledge base */
-    char *socket;          /* path of the Unix socket */
-    char *tasks;           /* folders of task packs, ':' between them */
-    char *harness;         /* path of ksearch-eval */
-    char *default_device;  /* where a search runs when nobody says */
-    char *replay_file;     /* recorded evaluations, JSON lines; "" for none */
-    char *command;         /* words before ksearch-eval, for the launcher `command` */
-    char *command_env;     /* names of variables that they get, with blanks */
-    char *command_dir;     /* folder of jobs that both machines see; "": in the data folder */
-    int sandbox;           /* enum conf_sandbox */
-    int log_level;         /* enum log_level */
-    int evaluator;         /* enum conf_evaluator */
-    uint64_t workers;      /* threads for blocking work */
-    uint64_t eval_threads; /* threads of a candidate; 0: all cores */
+    char *data;           /* folder of the knowledge base */
+    char *socket;         /* path of the Unix socket */
+    char *tasks;          /* folders of task packs, ':' between them */
+    char *harness;        /* path of ksearch-eval */
+    char *default_device; /* where a search runs when nobody says */
+    char *replay_file;    /* recorded evaluations, JSON lines; "" for none */
+    char *command;        /* words before ksearch-eval, for the launcher `command` */
+    char *command_env;    /* names of variables that they get, with blanks */
+    char *command_dir;    /* folder of jobs that both machines see; "": in the data folder */
+    int sandbox;          /* enum conf_sandbox */
+    int log_level;        /* enum log_level */
+    int evaluator;        /* enum conf_evaluator */
+    int embedding;        /* enum conf_embedding */
+    char *embedding_url, *embedding_model;
+    char *embedding_key_file;      /* ""; then KSEARCH_API_KEY of the environment, if any */
+    uint64_t embedding_dimensions; /* asked of the provider; 0: its own */
+    uint64_t embedding_batch;      /* claims in a request */
+    double embedding_timeout_s;    /* of a request in the background */
+    double embedding_query_wait_s; /* of a question */
+    uint64_t workers;              /* threads for blocking work */
+    uint64_t eval_threads;         /* threads of a candidate; 0: all cores */
     uint64_t max_connections;
     uint64_t pairs_min, pairs_max;  /* interleaved timing pairs per workload */
     double timing_budget_s;         /* per workload */

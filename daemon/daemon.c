@@ -12,12 +12,14 @@
 #include "base/str.h"
 #include "conf.h"
 #include "devices.h"
+#include "embedder.h"
 #include "eval/launcher.h"
 #include "eval/launcher_recorded.h"
 #include "eval/pack.h"
 #include "eval/pack_install.h"
 #include "kb.h"
 #include "log.h"
+#include "retune/job.h"
 #include "loop.h"
 #include "rpc/rpc_eval.h"
 #include "rpc/server.h"
@@ -215,7 +217,9 @@ int daemon_open(struct daemon *d, struct conf *conf, const struct clock *clock, 
     d->devices = devices_new(d);
     d->history = history_new();
     d->upkeep = upkeep_new(d);
-    if (searches_open(d, &d->searches, err) != 0)
+    if (embedder_open(d, &d->embedder, err) != 0)
+        goto fail;
+    if (searches_open(d, &d->searches, err) != 0 || retunes_open(d, &d->retunes, err) != 0)
         goto fail;
     if (rpc_server_listen(d->rpc, conf->socket, err) != 0)
         goto fail;
@@ -244,14 +248,17 @@ void daemon_close(struct daemon *d)
     if (d->rpc != NULL)
         rpc_server_close_socket(d->rpc);
     upkeep_stop(d->upkeep);
+    embedder_stop(d->embedder);
     rpc_eval_drop_waiting(d);
     devices_free(d->devices);
+    retunes_close(d->retunes);
     searches_close(d->searches);
     evaluator_free(d->evaluator);
     work_pool_free(d->work);
     if (d->loop != NULL)
         loop_turn(d->loop, false); /* what was deferred may answer calls too */
     upkeep_free(d->upkeep);
+    embedder_free(d->embedder);
     turns_free(d->turns);
     rpc_server_free(d->rpc);
     history_free(d->history);

@@ -17,11 +17,13 @@
 
 struct conf;
 struct devices;
+struct embedder;
 struct evaluator;
 struct history;
 struct kb;
 struct loop;
 struct packs;
+struct retunes;
 struct rpc_server;
 struct searches;
 struct turns;
@@ -47,8 +49,10 @@ struct daemon {
     struct devices *devices;
     struct list evals; /* calls of eval.run and task.check that wait for their turn or run */
     struct upkeep *upkeep;
+    struct embedder *embedder; /* NULL with the built-in embedding */
     struct history *history; /* what all searches add up to */
     struct searches *searches;
+    struct retunes *retunes;
     struct rpc_server *rpc;
 };
 

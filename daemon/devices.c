@@ -357,8 +357,11 @@ void device_ensure(struct daemon *d, const char *name, device_done_fn *done, voi
 double device_gflops(const json_t *device, const char *dtype)
 {
     double fma = jsonx_num(device, "fma_gflops", 0), dot = jsonx_num(device, "bf16_gflops", 0);
+    double own = jsonx_num(json_object_get(device, "gflops"), dtype, 0);
     bool narrow = strcmp(dtype, "bf16") == 0 || strncmp(dtype, "f8", 2) == 0 ||
                   strncmp(dtype, "fp8", 3) == 0 || strcmp(dtype, "f16") == 0;
 
+    if (own > 0)
+        return own;
     return narrow && dot > fma ? dot : fma;
 }

@@ -34,9 +34,18 @@ void device_probe(struct daemon *d, const char *name, const char *march, device_
 int device_get(struct daemon *d, const char *name, json_t **out, struct err *err);
 
 /*
- * The arithmetic peak that kernels of this dtype ("f32", "bf16", ...) may reach on the device: its
- * bf16 dot products for 16-bit and 8-bit floats where it has them, else multiply-adds in float. 0:
- * not known. Thread: any.
+ * Stores the record of a machine that cannot be measured from here, as docs/design.md section 5 has
+ * it: kind `recorded` or `cuda`. A known one gets the new members (they are its record then); its
+ * class stays, because evidence is filed under it. The same again changes nothing. `*reply` gets
+ * the record and `changed` (fresh). ERR_INVALID names the member; ERR_CONFLICT: the device was
+ * measured, or `class` is another. Thread: worker, blocks.
+ */
+int device_import(struct daemon *d, const json_t *record, json_t **reply, struct err *err);
+
+/*
+ * The arithmetic peak that kernels of this dtype ("f32", "bf16", ...) may reach on the device: what
+ * its record says of the dtype (`gflops`), its bf16 dot products for 16-bit and 8-bit floats where
+ * it has them, else multiply-adds in float. 0: not known. Thread: any.
  */
 double device_gflops(const json_t *device, const char *dtype);
 

@@ -155,8 +155,8 @@ static void note_technique(struct examination *x, const struct insight *in)
 static void look_for_junk(struct examination *x, const struct insight *in)
 {
     note_technique(x, in);
-    x->statements = xgrow(x->statements, &x->cap_statements, x->n_statements + 1,
-                          sizeof(*x->statements));
+    x->statements =
+        xgrow(x->statements, &x->cap_statements, x->n_statements + 1, sizeof(*x->statements));
     x->statements[x->n_statements++] = (struct statement){ hash_claim(&in->claim), in->id };
     if (is_blank(in->claim.statement))
         about_insight(x, FINDING_JUNK, in, "empty", xstrdup("its statement says nothing"),
@@ -260,10 +260,10 @@ static void look_at_scope(struct examination *x, const struct insight *in)
     if (!c->param[0] || !json_is_object(space))
         return;
     if (json_object_get(space, c->param) == NULL)
-        about_insight(x, FINDING_UNREACHABLE, in, "tunable",
-                      str_printf("the template of '%s' has no tunable %s any more", c->family,
-                                 c->param),
-                      str_printf("ksearch insight retract %.12s", in->id.hex));
+        about_insight(
+            x, FINDING_UNREACHABLE, in, "tunable",
+            str_printf("the template of '%s' has no tunable %s any more", c->family, c->param),
+            str_printf("ksearch insight retract %.12s", in->id.hex));
     else if (!lists_text(json_object_get(space, c->param), c->with_value))
         about_insight(x, FINDING_UNREACHABLE, in, "value",
                       str_printf("the tunable %s of '%s' has no value %s any more", c->param,
@@ -286,16 +286,16 @@ static void look_at_evidence(struct examination *x, const struct insight *in)
                       xstrdup("measure it where it was seldom measured (another shape, another "
                               "device), so that a condition can be learned"));
     if (in->all.steered > 0 && in->all.blind == 0)
-        about_insight(x, FINDING_SELF_CONFIRMED, in, "steered",
-                      str_printf("all %u confirmations came from searches that it had influenced",
-                                 in->all.steered),
-                      str_printf("ksearch search start a task of '%s' with --cold",
-                                 in->claim.family));
+        about_insight(
+            x, FINDING_SELF_CONFIRMED, in, "steered",
+            str_printf("all %u confirmations came from searches that it had influenced",
+                       in->all.steered),
+            str_printf("ksearch search start a task of '%s' with --cold", in->claim.family));
     if (!in->claim.param[0] || e.n < 2 || e.mean <= 0 ||
         history_credit(x->in->history, in->id.hex).served > 0)
         return;
-    chances = history_warm_searches(x->in->history, in->claim.family,
-                                    in->recorded_at_ns / NS_PER_SEC);
+    chances =
+        history_warm_searches(x->in->history, in->claim.family, in->recorded_at_ns / NS_PER_SEC);
     if (chances >= SERVE_CHANCES_MIN)
         about_insight(x, FINDING_NEVER_SERVED, in, "idle",
                       str_printf("its effect is %.2fx, and none of %llu warm searches of its "
@@ -337,6 +337,53 @@ static int look_at_stale(void *ctx, const struct stale_insight *s)
                   str_printf("ksearch retune --device %s --toolchain", s->device));
     buf_release(&axes);
     return 0;
+}
+
+/* ---- Retunes ---- */
+
+static void look_at_void(struct examination *x, const char *device, const json_t *labelled)
+{
+    struct insight in;
+    struct err ignored;
+
+    if (strcmp(jsonx_str(labelled, "label", ""), "void") != 0 ||
+        kb_get_insight(x->in->kb, jsonx_str(labelled, "id", ""), &in, &ignored) != 0)
+        return;
+    if (in.state == INSIGHT_ACTIVE)
+        about_insight(x, FINDING_VOID, &in, device,
+                      str_printf("the latest retune of '%s' calls it void there: %s", device,
+                                 jsonx_str(labelled, "why", "")),
+                      str_printf("leave it to the devices that it is of, or: ksearch insight "
+                                 "retract %.12s",
+                                 in.id.hex));
+    insight_release(&in);
+}
+
+/* What the latest retune of each device called void (docs/retune.md has the documents). */
+static void look_at_retunes(struct examination *x)
+{
+    json_auto_t *list = NULL, *seen = json_object();
+    json_t *rows;
+    struct err ignored;
+
+    if (kb_get_doc(x->in->kb, KB_SIDE, "retunes", &list, &ignored) != 0)
+        return;
+    rows = json_object_get(list, "retunes");
+    for (size_t i = json_array_size(rows); i > 0; i--) {
+        const json_t *row = json_array_get(rows, i - 1);
+        const char *device = jsonx_str(row, "device", "");
+        CLEANUP(freep) char *key = str_printf("retune/%s", jsonx_str(row, "id", ""));
+        json_auto_t *doc = NULL;
+        json_t *labelled;
+        size_t k;
+
+        if (json_object_get(seen, device) != NULL)
+            continue;
+        json_object_set_new(seen, device, json_true());
+        if (kb_get_doc(x->in->kb, KB_SIDE, key, &doc, &ignored) == 0)
+            json_array_foreach (json_object_get(doc, "insights"), k, labelled)
+                look_at_void(x, device, labelled);
+    }
 }
 
 /* ---- Searches and storage ---- */
@@ -424,6 +471,7 @@ static int examine(struct examination *x, json_t **out, struct err *err)
         if (history_refresh(in->history, in->kb, err) != 0)
             return -1;
         look_at_storage(x);
+        look_at_retunes(x);
         transfer = history_transfer(in->history);
         look_at_transfer(x, transfer);
     }

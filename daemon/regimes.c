@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "eval/pack_regime.h"
 
@@ -67,6 +68,29 @@ void regime_add_features(const struct pack_definition *def, const struct pack_se
         if (set->regime[i] > 0 && !is_axis(def, p->regime[i].name))
             json_object_set_new(features, p->regime[i].name,
                                 json_real(three_digits(set->regime[i])));
+}
+
+json_t *regime_context(const struct pack_definition *def, const struct pack_set *set,
+                       const json_t *device)
+{
+    static const char *const device_keys[] = { "cores", "threads", "copy_gbs", "fma_gflops" };
+    json_t *features = json_object();
+
+    for (size_t i = 0; def && i < def->n_axes; i++)
+        json_object_set_new(features, def->axes[i].name, json_integer(def->axes[i].value));
+    if (def)
+        regime_add_features(def, set, features);
+    for (size_t i = 0; i < ARRAY_LEN(device_keys); i++) {
+        double v = jsonx_num(device, device_keys[i], NAN);
+
+        /* two digits: a bandwidth measured anew is the same machine */
+        if (isfinite(v) && v != 0) {
+            double unit = pow(10, floor(log10(fabs(v))) - 1);
+
+            json_object_set_new(features, device_keys[i], json_real(round(v / unit) * unit));
+        }
+    }
+    return features;
 }
 
 struct relative {

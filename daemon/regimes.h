@@ -20,14 +20,21 @@ enum { REGIMES_RELATIVES_MAX = 64 };
 void regime_of_task(const struct pack_definition *def, const struct pack_set *set,
                     struct regime *out);
 
-/* Adds the set's quantities to an object of features, to three digits, but for those that are
- * a constant axis under another name. */
+/* Adds the set's quantities to an object of features, to three digits, but for those that are a
+ * constant axis under another name. */
 void regime_add_features(const struct pack_definition *def, const struct pack_set *set,
                          json_t *features);
 
 /*
- * [{task, similarity}] of a search on `def` with `set`: itself first with 1, then the definitions of
- * its family and of related ones, nearest first, equal ones by name. Owned.
+ * What conditions may be learned from, by name to number: the constant axes of `def` and the
+ * quantities of `set` (both NULL: none), and the size of the machine (`device` NULL: none). Owned.
+ */
+json_t *regime_context(const struct pack_definition *def, const struct pack_set *set,
+                       const json_t *device);
+
+/*
+ * [{task, similarity}] of a search on `def` with `set`: itself first with 1, then the definitions
+ * of its family and of related ones, nearest first, equal ones by name. Owned.
  */
 json_t *regime_relatives(const struct packs *packs, const struct pack_definition *def,
                          const struct pack_set *set);

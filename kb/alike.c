@@ -72,10 +72,10 @@ static const char *take_number(const char *s, struct gist *g)
 
 static bool is_negation(const char *word, size_t len)
 {
-    static const char *const words[] = { "no",   "not",     "never",   "without", "avoid",
-                                         "nor",  "neither", "cannot",  "instead", "except",
-                                         "less", "fewer",   "unless",  "worse",   "slower",
-                                         "hurts" };
+    static const char *const words[] = { "no",      "not",    "never",   "without",
+                                         "avoid",   "nor",    "neither", "cannot",
+                                         "instead", "except", "less",    "fewer",
+                                         "unless",  "worse",  "slower",  "hurts" };
 
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (strlen(words[i]) == len && strncasecmp(word, words[i], len) == 0)
@@ -99,15 +99,15 @@ static const char *take_word(const char *s, struct gist *g)
 static bool is_filler(const char *word)
 {
     static const char *const words[] = {
-        "across",   "allow",   "allows", "also",   "always",  "because", "become",
-        "becomes",  "begin",   "begins", "can",    "do",      "does",   "during",
-        "enable",   "enables", "ensure", "entire", "get",     "gets",    "give",
-        "gives",    "helps",   "it",     "its",    "just",    "keep",   "keeping", "keeps",
-        "let",      "lets",    "made",   "make",   "makes",   "making", "number",  "one",
-        "out",      "over",    "result", "results", "several", "simply", "single", "so",
-        "start",    "starts",  "stay",   "stays",  "take",    "takes",  "then",
-        "there",    "thereby", "therefore", "through", "throughout", "thus", "up", "use",
-        "used",     "uses",    "using",  "very",   "while",   "whole",  "will",
+        "across",     "allow",   "allows", "also",    "always", "because", "become",    "becomes",
+        "begin",      "begins",  "can",    "do",      "does",   "during",  "enable",    "enables",
+        "ensure",     "entire",  "get",    "gets",    "give",   "gives",   "helps",     "it",
+        "its",        "just",    "keep",   "keeping", "keeps",  "let",     "lets",      "made",
+        "make",       "makes",   "making", "number",  "one",    "out",     "over",      "result",
+        "results",    "several", "simply", "single",  "so",     "start",   "starts",    "stay",
+        "stays",      "take",    "takes",  "then",    "there",  "thereby", "therefore", "through",
+        "throughout", "thus",    "up",     "use",     "used",   "uses",    "using",     "very",
+        "while",      "whole",   "will",
     };
     size_t low = 0, high = ARRAY_LEN(words);
 
@@ -205,7 +205,8 @@ bool alike_in_block(struct alike *a, const struct claim *x, const struct claim *
     const char *of_x[FIELDS], *of_y[FIELDS];
     char technique[VOCAB_NAME_MAX];
 
-    if (g.numbers != h.numbers || g.stems != h.stems || g.n_numbers != h.n_numbers || g.negations != h.negations)
+    if (g.numbers != h.numbers || g.stems != h.stems || g.n_numbers != h.n_numbers ||
+        g.negations != h.negations)
         return false;
     str_copy(technique, sizeof(technique), canonical(a, x->technique));
     if (strcmp(technique, canonical(a, y->technique)) != 0)

@@ -380,7 +380,7 @@ void embed_claim(struct text *t, const struct claim *c, struct embedding *out)
 
 int embed_project(const double *x, size_t n, struct embedding *out, struct err *err)
 {
-    double sum[EMBED_DIM] = { 0 }, square = 0, scale;
+    double sum[EMBED_DIM] = { 0 }, square = 0, most = 0, scale;
 
     for (size_t i = 0; i < n; i++) {
         uint64_t h = text_hash_pair(KIND_PROJECTED, i + 1);
@@ -390,14 +390,17 @@ int embed_project(const double *x, size_t n, struct embedding *out, struct err *
             return err_set(err, ERR_INVALID, "number %zu of the vector is not finite", i + 1);
         sum[place] += n > EMBED_DIM && (h >> 32 & 1) ? -x[i] : x[i];
     }
-    for (size_t i = 0; i < EMBED_DIM; i++)
+    for (size_t i = 0; i < EMBED_DIM; i++) {
         square += sum[i] * sum[i];
+        most = MAX(most, fabs(sum[i]));
+    }
     memset(out, 0, sizeof(*out));
     if (square == 0)
         return 0;
-    scale = TARGET_LENGTH / sqrt(square);
+    /* Shorter where one number holds more than half of the length: cutting it would turn it. */
+    scale = MIN(TARGET_LENGTH / sqrt(square), 127 / most);
     for (size_t i = 0; i < EMBED_DIM; i++)
-        out->v[i] = (int8_t)MAX(-127, MIN(127, lround(sum[i] * scale)));
+        out->v[i] = (int8_t)lround(sum[i] * scale);
     return 0;
 }
 
@@ -405,8 +408,10 @@ int embed_claim_text(const struct claim *c, struct buf *out, struct err *err)
 {
     const struct {
         const char *name, *value;
-    } parts[] = { { "Kernel family", c->family }, { "Data type", c->dtype },
-                  { "Language", c->language },    { "Bound by", c->bottleneck },
+    } parts[] = { { "Kernel family", c->family },
+                  { "Data type", c->dtype },
+                  { "Language", c->language },
+                  { "Bound by", c->bottleneck },
                   { "Needs", c->requires } };
 
     if (buf_adds(out, c->technique, err) != 0 || buf_adds(out, ": ", err) != 0 ||

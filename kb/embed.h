@@ -46,8 +46,9 @@ void embed_claim(struct text *t, const struct claim *c, struct embedding *out);
  * A provider's vector of n numbers (n >= 1) brought to ours. Up to EMBED_DIM numbers keep their
  * places. More are folded by feature hashing with signs (Weinberger et al. 2009): number i goes to
  * place h(i) with sign s(i), h and s fixed hashes of i, so that the expectation of a cosine is what
- * it was, with a deviation of about 1/16. Then scaled to the length of the built-in vectors and
- * rounded; computed in doubles. All zero for zeros. ERR_INVALID for a number that is not finite.
+ * it was, with a deviation of about 1/16. Then scaled to the length of the built-in vectors, or
+ * less where a number would not fit, and rounded; computed in doubles. All zero for zeros.
+ * ERR_INVALID for a number that is not finite.
  */
 int embed_project(const double *x, size_t n, struct embedding *out, struct err *err);
 /* What a provider is asked to embed of a claim: technique, statement, mechanism and scope, in one

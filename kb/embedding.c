@@ -13,10 +13,10 @@
 #include "text.h"
 
 enum {
-    TAKE_STEP = 512,       /* stored vectors entered under one write lock */
-    SWEEP_STEP = 4096,     /* vectors of other models deleted in one write */
-    MODEL_BYTES = 8,       /* of a key: a hash of the model's id */
-    CLAIM_TEXT_MAX = 16384 /* what a provider is asked to embed of one claim */
+    TAKE_STEP = 512,         /* stored vectors entered under one write lock */
+    SWEEP_STEP = 4096,       /* vectors of other models deleted in one write */
+    MODEL_BYTES = 8,         /* of a key: a hash of the model's id */
+    CLAIM_TEXT_MAX = 1 << 18 /* what a provider is asked to embed of one claim */
 };
 
 _Static_assert(sizeof(((struct kb_embedding_stats *)0)->model) == RETRIEVE_MODEL_MAX,

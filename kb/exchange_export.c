@@ -18,9 +18,9 @@
 enum { MAP_BITS = 12 };
 
 enum {
-    MARK_FITS = 1,    /* a claim of the technique and family asked for */
-    MARK_ANY = 2,     /* ... of any family: its evidence decides */
-    MARK_BAD = 4,     /* the screen found something */
+    MARK_FITS = 1,  /* a claim of the technique and family asked for */
+    MARK_ANY = 2,   /* ... of any family: its evidence decides */
+    MARK_BAD = 4,   /* the screen found something */
     MARK_WANTED = 8 /* goes into the pack */
 };
 
@@ -279,15 +279,17 @@ static int write_fact(struct job *j, enum fact_kind kind, const char *text, size
     return count(j, fact_kind_name(kind));
 }
 
+/* Which workload failed is what a failure is about: only claims are held to the names of those. */
 static const char *screen_evaluation(const struct screen *s, const struct evaluation *e)
 {
-    const char *found = screen_text(s, e->message);
+    struct screen hosts = { .hosts = s->hosts, .n_hosts = s->n_hosts };
+    const char *found = screen_text(&hosts, e->message);
 
     if (found == NULL)
         found = screen_source(s, e->toolchain);
     if (found == NULL)
         found = screen_source(s, e->shape);
-    return found ? found : screen_json(s, e->assignment);
+    return found ? found : screen_json(&hosts, e->assignment);
 }
 
 static bool wants_evaluation(const struct job *j, const struct id *id, const struct evaluation *e)
@@ -534,9 +536,9 @@ static json_t *report_json(const struct job *j, const struct packfile_head *head
     json_t *facts = json_object();
 
     for (int k = 0; k < FACT_COUNT; k++)
-        json_object_set_new(facts, fact_kind_name((enum fact_kind)k),
-                            json_integer(jsonx_int(j->counts, fact_kind_name((enum fact_kind)k),
-                                                   0)));
+        json_object_set_new(
+            facts, fact_kind_name((enum fact_kind)k),
+            json_integer(jsonx_int(j->counts, fact_kind_name((enum fact_kind)k), 0)));
     return json_pack("{s:o, s:{s:I, s:I}, s:I, s:s, s:s, s:I, s:O}", "facts", facts, "documents",
                      "device", (json_int_t)jsonx_int(j->counts, "device", 0), "program",
                      (json_int_t)jsonx_int(j->counts, "program", 0), "bytes",
@@ -557,7 +559,8 @@ static int run(struct job *j, int fd, json_t **report, struct err *err)
     if (j->out == NULL || filters == NULL || j->counts == NULL || j->named == NULL ||
         j->devices == NULL)
         return err_set(err, ERR_NOMEM, "no memory to export");
-    if (idmap_init(&j->claims, MAP_BITS, err) != 0 || idmap_init(&j->evidence, MAP_BITS, err) != 0 ||
+    if (idmap_init(&j->claims, MAP_BITS, err) != 0 ||
+        idmap_init(&j->evidence, MAP_BITS, err) != 0 ||
         idmap_init(&j->evaluations, MAP_BITS, err) != 0 ||
         idmap_init(&j->programs, MAP_BITS, err) != 0)
         return -1;

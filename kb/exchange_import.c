@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Importing: nothing is stored before the signature, the signer and the whole body were checked.
- * Then documents first, because facts name devices, and facts in batches: an import that was cut
- * short is finished by the same import again.
+ * Then devices, which facts name; facts, in batches; and programs, which facts name and gc_sweep
+ * would take for loose before. An import that was cut short is finished by the same import again.
  */
 #include <string.h>
 
@@ -26,6 +26,7 @@ struct job {
     struct kb_batch *batch;
     struct tally facts, docs;
     json_t *named;
+    bool devices; /* the pass takes devices, not other documents */
     long line;
     size_t pending, pending_bytes;
 };
@@ -36,8 +37,8 @@ static int refuse(struct job *j, struct tally *t, const char *why, struct err *e
 {
     t->refused++;
     if (json_array_size(j->named) < EXCHANGE_NAMED_MAX &&
-        json_array_append_new(j->named, json_pack("{s:I, s:s}", "line", (json_int_t)j->line, "why",
-                                                  why)) != 0)
+        json_array_append_new(
+            j->named, json_pack("{s:I, s:s}", "line", (json_int_t)j->line, "why", why)) != 0)
         return err_set(err, ERR_NOMEM, "no memory for the report of an import");
     return 0;
 }
@@ -80,11 +81,16 @@ static bool item_of(const json_t *line, struct item *out)
     return fact ? members == 2 : out->key != NULL && members == 3;
 }
 
-/* Facts are told from documents by how the line begins, so that a pass parses only its own: "fact"
- * and "doc" are the first members of a canonical line. */
+/* Lines are told apart by how they begin and end, so that a pass parses only its own: members are
+ * in the order of canonical JSON. */
 static bool is_doc_line(const char *line)
 {
     return str_has_prefix(line, "{\"doc\":");
+}
+
+static bool is_device_line(const char *line)
+{
+    return is_doc_line(line) && str_has_suffix(line, ",\"kind\":\"device\"}");
 }
 
 /* ---- Documents ---- */
@@ -113,8 +119,7 @@ static bool is_program(const char *key, const json_t *doc)
         return false;
     identity = json_pack("{s:s, s:s, s:O}", "language", language, "settings", settings,
                          source ? "source" : "space", (json_t *)(source ? source : space));
-    return identity != NULL && id_of_json(identity, &id, &ignored) == 0 &&
-           strcmp(id.hex, key) == 0;
+    return identity != NULL && id_of_json(identity, &id, &ignored) == 0 && strcmp(id.hex, key) == 0;
 }
 
 static bool is_device(const char *key, const json_t *doc)
@@ -159,7 +164,7 @@ static int doc_line(void *ctx, const char *line, size_t len, struct err *err)
     struct item it;
 
     j->line++;
-    if (!is_doc_line(line))
+    if (!is_doc_line(line) || is_device_line(line) != j->devices)
         return 0;
     if (jsonx_parse(line, len, "JSON", &v, err) != 0 || !item_of(v, &it) || it.is_fact)
         return refuse(j, &j->docs, "the line is no document", err);
@@ -274,6 +279,7 @@ static int import(struct job *j, const char *dir, json_t **report, struct err *e
 {
     struct public_key signer = j->pack.head.signer;
     bool own;
+    int rc;
 
     if (packfile_check_signature(&j->pack, err) != 0 ||
         check_signer(dir, &signer, &own, err) != 0 || packfile_check_body(&j->pack, err) != 0)
@@ -284,7 +290,14 @@ static int import(struct job *j, const char *dir, json_t **report, struct err *e
         return err_set(err, ERR_NOMEM, "no memory to import a pack");
     if (!own && kb_batch_set_origin(j->batch, signer.fingerprint.hex, err) != 0)
         return -1;
-    if (pass(j, doc_line, err) != 0 || pass(j, fact_line, err) != 0)
+    j->devices = true;
+    rc = pass(j, doc_line, err);
+    if (rc == 0)
+        rc = pass(j, fact_line, err);
+    j->devices = false;
+    if (rc == 0)
+        rc = pass(j, doc_line, err);
+    if (rc != 0)
         return err_ctx(err, "a part of the pack was stored; importing it again brings the rest");
     *report = report_json(j, &signer, own);
     return *report ? 0 : err_set(err, ERR_NOMEM, "no memory for the report of an import");

@@ -7,12 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum {
-    SIDE_MIN = 3,    /* measurements on a side of a split */
-    SIGN_MIN = 3,    /* of either sign: fewer are no contradiction */
-};
-/* A class, a shape and a toolchain, as long as evidence may have them. */
-enum { CELL_KEY_MAX = 96 + 2 * 1024 + 3 };
+enum { SIGN_MIN = 3 }; /* pairs of either sign: fewer are no contradiction */
 
 /* Room for one more element; keeps the array on failure. */
 static int grow(void **items, size_t n, size_t *cap, size_t size, struct err *err)
@@ -157,7 +152,7 @@ static int each_cell(struct fold *f, struct names *names, const struct evidence 
                      struct err *err)
 {
     const char *parts[] = { e->device_class, e->shape, e->toolchain };
-    char key[CELL_KEY_MAX] = "";
+    char key[INSIGHT_KEY_MAX] = "";
     size_t len = 0;
 
     for (size_t level = 0; level <= ARRAY_LEN(parts); level++) {
@@ -280,8 +275,7 @@ static int add_failure(struct fold *f, const struct insight_failure *more, struc
     found = &f->failures[i];
     found->n += more->n;
     if (more->newest_s > found->newest_s ||
-        (more->newest_s == found->newest_s &&
-         strcmp(more->newest.hex, found->newest.hex) < 0)) {
+        (more->newest_s == found->newest_s && strcmp(more->newest.hex, found->newest.hex) < 0)) {
         found->newest_s = more->newest_s;
         found->newest = more->newest;
     }
@@ -401,228 +395,6 @@ void fold_release(struct fold *f)
     free(f->failures);
     free(f->evidence);
     memset(f, 0, sizeof(*f));
-}
-
-/* ---- The learned condition ---- */
-
-/* A split under trial: how many measurements fit, and what its two sides hold. */
-struct split {
-    enum insight_op op;
-    const char *feature;
-    double value;     /* INSIGHT_AT_MOST */
-    const char *text; /* INSIGHT_IS; `len` bytes */
-    size_t len;
-    bool helps;
-    uint64_t right; /* measurements on the side that fits their sign */
-    struct insight_side side[2];
-};
-
-/* Signs on the two sides of a split: [0] where it holds, [1] elsewhere. */
-struct signs {
-    uint64_t above[2], below[2];
-};
-
-/* Each side has at least three measurements, three quarters of them with the side's sign. */
-static bool separates(const struct signs *s, bool helps, uint64_t *right)
-{
-    *right = 0;
-    for (int i = 0; i < 2; i++) {
-        uint64_t with = (i == 0) == helps ? s->above[i] : s->below[i];
-        uint64_t n = s->above[i] + s->below[i];
-
-        if (n < SIDE_MIN || with * 4 < n * 3)
-            return false;
-        *right += with;
-    }
-    return true;
-}
-
-/* `split` is complete but for its sign; it replaces a best that fits less. */
-static void try_split(struct split split, const struct signs *s, struct split *best)
-{
-    for (int helps = 1; helps >= 0; helps--)
-        if (separates(s, helps, &split.right) && split.right > best->right) {
-            split.helps = helps;
-            *best = split;
-        }
-}
-
-/* Tries every threshold of the feature whose points are [first, end). */
-static void split_feature(const struct fold_point *first, const struct fold_point *end,
-                          struct split *best)
-{
-    struct signs s = { 0 };
-    struct split split = { .op = INSIGHT_AT_MOST, .feature = first->feature };
-
-    for (const struct fold_point *p = first; p < end; p++) {
-        s.above[1] += p->above;
-        s.below[1] += p->below;
-        split.side[1].effect_q += p->effect_q;
-    }
-    for (const struct fold_point *p = first; p + 1 < end; p++) {
-        s.above[0] += p->above;
-        s.below[0] += p->below;
-        s.above[1] -= p->above;
-        s.below[1] -= p->below;
-        split.value = p->value;
-        split.side[0].effect_q += p->effect_q;
-        split.side[1].effect_q -= p->effect_q;
-        for (int i = 0; i < 2; i++)
-            split.side[i].n = (uint32_t)(s.above[i] + s.below[i]);
-        try_split(split, &s, best);
-    }
-}
-
-/* The parts of cell keys by which evidence can be told apart, in the order of their names. */
-static const struct {
-    const char *feature;
-    int part; /* of the key */
-} named[] = { { "device_class", 0 }, { "shape", 1 }, { "toolchain", 2 } };
-
-/* Part number `part` of a cell's key; false when the key has not exactly `depth` parts. */
-static bool key_part(const char *key, int depth, int part, const char **out, size_t *len)
-{
-    int parts = 1;
-
-    for (const char *p = strchr(key, '|'); p; p = strchr(p + 1, '|'))
-        parts++;
-    if (parts != depth)
-        return false;
-    for (; part > 0; part--)
-        key = strchr(key, '|') + 1;
-    *out = key;
-    *len = strcspn(key, "|");
-    return true;
-}
-
-static bool same_text(const char *x, size_t n, const char *y, size_t m)
-{
-    return n == m && memcmp(x, y, n) == 0;
-}
-
-/* One value of a part against the rest. Cells with just that many parts hold each pair once. */
-static void split_value(const struct fold *f, size_t which, const char *text, size_t len,
-                        struct split *best)
-{
-    struct split split = {
-        .op = INSIGHT_IS, .feature = named[which].feature, .text = text, .len = len
-    };
-    struct signs s = { 0 };
-
-    for (size_t i = 0; i < f->cells.n; i++) {
-        const struct insight_cell *cell = &f->cells.v[i];
-        const char *part;
-        size_t part_len;
-        int at;
-
-        if (!key_part(cell->key, named[which].part + 1, named[which].part, &part, &part_len))
-            continue;
-        at = !same_text(part, part_len, text, len);
-        s.above[at] += cell->sums.positive;
-        s.below[at] += cell->sums.negative;
-        split.side[at].n += cell->sums.blind + cell->sums.steered;
-        split.side[at].effect_q += cell->sums.effect_q;
-    }
-    try_split(split, &s, best);
-}
-
-/* Every value of the part, the smallest first: keys are sorted, but by their first part. */
-static void split_named(const struct fold *f, size_t which, struct split *best)
-{
-    for (size_t i = 0; i < f->cells.n; i++) {
-        struct split here = { .right = best->right };
-        const char *part;
-        size_t len;
-
-        if (!key_part(f->cells.v[i].key, named[which].part + 1, named[which].part, &part, &len))
-            continue;
-        split_value(f, which, part, len, &here);
-        if (here.op != INSIGHT_ALWAYS)
-            *best = here;
-        else if (best->op == INSIGHT_IS && best->feature == named[which].feature) {
-            /* As good as the best: the smaller text wins. */
-            size_t common = MIN(len, best->len);
-            int order = memcmp(part, best->text, common);
-
-            if (order > 0 || (order == 0 && len >= best->len))
-                continue;
-            here.right = best->right - 1;
-            split_value(f, which, part, len, &here);
-            if (here.op != INSIGHT_ALWAYS)
-                *best = here;
-        }
-    }
-}
-
-/*
- * Squares of the deviations from each side's own mean. Points hold no squares: those of all pairs,
- * less what the sides' means explain, are shared out by number of pairs. Exact when every pair has
- * the feature, else too large, which is the careful side. Milli-units.
- */
-static void spread_sides(const struct fold *f, struct insight_condition *c)
-{
-    uint64_t n = (uint64_t)c->side[0].n + c->side[1].n;
-    double rest = (double)f->all.effect_sq_q;
-
-    for (int i = 0; i < 2; i++) {
-        double sum = (double)c->side[i].effect_q / 1000;
-
-        rest -= sum * sum / c->side[i].n;
-    }
-    for (int i = 0; i < 2; i++)
-        c->side[i].deviation_sq_q = rest > 0 ? (uint64_t)(rest * c->side[i].n / (double)n) : 0;
-}
-
-int fold_condition(const struct fold *f, struct names *names, struct insight_condition *out,
-                   struct err *err)
-{
-    struct split best = { 0 };
-    char text[CELL_KEY_MAX];
-
-    memset(out, 0, sizeof(*out));
-    if (f->all.positive < SIDE_MIN || f->all.negative < SIDE_MIN)
-        return 0; /* neither side could have three of its sign */
-    for (size_t i = 0, end; i < f->n_points; i = end) {
-        for (end = i + 1; end < f->n_points && f->points[end].feature == f->points[i].feature;)
-            end++;
-        split_feature(&f->points[i], &f->points[end], &best);
-    }
-    for (size_t which = 0; which < ARRAY_LEN(named); which++)
-        split_named(f, which, &best);
-    if (best.op == INSIGHT_ALWAYS)
-        return 0;
-    out->op = best.op;
-    out->feature = (char *)names_keep(names, best.feature);
-    out->value = best.value;
-    out->helps = best.helps;
-    memcpy(out->side, best.side, sizeof(out->side));
-    if (best.text) {
-        memcpy(text, best.text, best.len);
-        text[best.len] = '\0';
-        out->text = (char *)names_keep(names, text);
-    }
-    if (out->feature == NULL || (best.text && out->text == NULL))
-        return err_set(err, ERR_NOMEM, "no memory to fold evidence");
-    spread_sides(f, out);
-    return 0;
-}
-
-char *fold_condition_text(const struct insight_condition *c)
-{
-    const char *here = c->helps ? "helps" : "hurts", *there = c->helps ? "hurts" : "helps";
-
-    switch (c->op) {
-    case INSIGHT_ALWAYS:
-        return strdup("");
-    case INSIGHT_AT_MOST:
-        return str_printf("%s when %s <= %.10g, %s above; %u against %u measurements", here,
-                          c->feature, c->value, there, c->side[0].n, c->side[1].n);
-    case INSIGHT_IS:
-        return str_printf("%s when %s is %s, %s elsewhere; %u against %u measurements", here,
-                          c->feature, *c->text ? c->text : "empty", there, c->side[0].n,
-                          c->side[1].n);
-    }
-    return NULL;
 }
 
 /* ---- What callers see ---- */

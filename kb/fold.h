@@ -2,17 +2,17 @@
 /*
  * What the evidence of one claim adds up to: sums per cell, counts of signs per value of each
  * context feature, failures by class, and the condition learned from them. Sums and counts are
- * integers, so a fold does not depend on the order in which evidence arrives, and folds of duplicate
- * claims can be added. All members follow from the evidence; what fold_show derives from them
- * (condition, contradiction) is kept in struct insight alone. Thread: the owner's.
+ * integers, so a fold does not depend on the order in which evidence arrives, and folds of
+ * duplicate claims can be added. All members follow from the evidence; what fold_show derives from
+ * them (condition, contradiction) is kept in struct insight alone. Thread: the owner's.
  */
 #ifndef KS_KB_FOLD_H
 #define KS_KB_FOLD_H
 
 #include "insight.h"
 
-/* Keys of cells, names of context features, failure classes: few, and named by every fold; each kept
- * once. */
+/* Keys of cells, names of context features, failure classes: few, and named by every fold; each
+ * kept once. */
 struct names {
     size_t n, cap;
     char **items; /* sorted */

@@ -22,6 +22,19 @@ const char *insight_state_name(enum insight_state s)
     return names[s];
 }
 
+const char *insight_op_name(enum insight_op op)
+{
+    switch (op) {
+    case INSIGHT_ALWAYS:
+        return "";
+    case INSIGHT_AT_MOST:
+        return "<=";
+    case INSIGHT_IS:
+        return "is";
+    }
+    return "";
+}
+
 /* ---- Cells ---- */
 
 static const struct insight_cell *cell_find(const struct insight_cell *cells, size_t n,
@@ -88,7 +101,7 @@ static int levels_of(const struct insight *in, const struct insight_place *at, d
                      struct level out[INSIGHT_LEVELS], int *asked)
 {
     const char *parts[] = { at->device_class, at->shape, at->toolchain };
-    char key[96 + 2 * 1024 + 3];
+    char key[INSIGHT_KEY_MAX];
     size_t len = 0;
     int n = 1;
 
@@ -178,7 +191,8 @@ static struct pairs side_pairs(const struct insight *in, int side, const struct 
     double sum = (double)s->effect_q / 1e6;
 
     return (struct pairs){ share * n, share * sum,
-                           share * ((double)s->deviation_sq_q / 1e6 + (n > 0 ? sum * sum / n : 0)) };
+                           share *
+                               ((double)s->deviation_sq_q / 1e6 + (n > 0 ? sum * sum / n : 0)) };
 }
 
 static struct normal shrink(const struct level *levels, int n, int asked)
@@ -213,10 +227,12 @@ struct insight_effect insight_effect_at(const struct insight *in, const struct i
     const struct insight_sums *s;
     int asked, n = levels_of(in, at, trust, levels, &asked);
 
-    if (out.side >= 0 && in->when.op == INSIGHT_AT_MOST)
+    if (out.side >= 0 && in->when.op == INSIGHT_AT_MOST) {
+        out.side_n = in->when.side[out.side].n;
         observe(&belief, side_pairs(in, out.side, &levels[0]), 0);
-    else
+    } else {
         belief = shrink(levels, n, asked);
+    }
     for (int i = 0; i < n; i++)
         out.levels[i] = levels[i].sums->blind + levels[i].sums->steered;
     s = levels[n - 1].sums;

@@ -2,8 +2,9 @@
 /*
  * Insights: claims with what the evidence says of them, folded in memory from the facts with
  * integer sums, so that the result does not depend on the order, repetition or origin of the facts.
- * Equal claims merge by content address; `link` facts and near-duplicates (alike.h) join claims into
- * sets, represented by the smallest id. Thread: the table belongs to struct kb, which locks it.
+ * Equal claims merge by content address; `link` facts and near-duplicates (alike.h) join claims
+ * into sets, represented by the smallest id. Thread: the table belongs to struct kb, which locks
+ * it.
  */
 #ifndef KS_KB_INSIGHT_H
 #define KS_KB_INSIGHT_H
@@ -20,6 +21,8 @@ struct insight_sums {
     uint64_t effect_sq_q;     /* sum of (effect_q / 1000)^2: milli-units keep the square in range */
     uint64_t first_s, last_s; /* of pairs; 0 for none */
 };
+
+enum { INSIGHT_KEY_MAX = 96 + 2 * 1024 + 3 }; /* bytes of a cell's key with its NUL */
 
 /*
  * Sums of a cell: device class x shape regime x toolchain, joined by '|' in the key. Its parents
@@ -44,6 +47,9 @@ enum insight_op {
     INSIGHT_AT_MOST, /* holds where feature <= value */
     INSIGHT_IS       /* holds where feature is text: device_class, shape or toolchain */
 };
+
+/* "", "<=" or "is". */
+const char *insight_op_name(enum insight_op op);
 
 /* What separates the measurements of one sign from those of the other. Sums of a side hold counts
  * and sums of effects; for a numeric feature only of pairs that have it and are not zero. */
@@ -116,6 +122,7 @@ struct insight_effect {
     double trust;                    /* what each of those counted for */
     uint32_t levels[INSIGHT_LEVELS]; /* pairs in the cell of each level asked for, else 0 */
     int side; /* of insight.when: 0 it holds here, 1 it does not; -1 not known, or no condition */
+    uint32_t side_n; /* pairs of that side, when mean and sd come from them alone; else 0 */
 };
 
 /*
@@ -134,9 +141,9 @@ struct insight_effect {
  * steered, whose sign is that of the mean of all foreign pairs; then it counts in full. A local
  * pair of the other sign changes nothing.
  *
- * A condition on a number whose feature is given decides on the effect where it has pairs on that
- * side: then the pairs of that side, under the prior N(0, 0.15^2), are used in place of the
- * shrinkage above; `n`, `cell` and counts stay those of the cell. Doubles throughout.
+ * A condition on a number whose feature is given decides on the effect: then the pairs of that
+ * side, under the prior N(0, 0.15^2), are used in place of the shrinkage above; `n`, `cell` and
+ * counts stay those of the cell. Doubles throughout.
  */
 struct insight_effect insight_effect_at(const struct insight *in, const struct insight_place *at);
 /* The same without features, foreign evidence at INSIGHT_FOREIGN_WEIGHT. */

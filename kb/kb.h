@@ -185,9 +185,11 @@ struct kb_query {
     bool explain;
 };
 /*
- * Answers as product JSON: {hits[{insight, statement, technique, scope{}, condition, effect{mean,
- * sd, n, cell}, blind, steered, failures, state, score, why[], evidence[]}], removed{filter: n},
- * took_us}. evidence[] holds at most 8 items {id, task, device, device_class, shape, toolchain,
+ * Answers as product JSON: {hits[{insight, statement, technique, scope{}, condition, when{feature,
+ * op, value, helps} or null, contradicted, effect{mean, sd, p_positive, n, cell, blind, steered,
+ * blind_mean or null, foreign, levels[4], holds or null, side_n}, blind, steered, failures,
+ * failure_classes{class: n}, state, score, why[], evidence[]}], removed{filter: n}, took_us}.
+ * effect{} is a struct insight_effect, when{} a struct insight_condition. evidence[] holds at most 8 items {id, task, device, device_class, shape, toolchain,
  * effect, sd, steered, failure, measured_at, with, without}, newest first; with explain each hit
  * has ranks{lexical, vector, fused, usefulness}. ERR_INVALID for a bad limit.
  */

@@ -120,8 +120,9 @@ static int parse_lines(const char *text, struct public_key *out, struct err *err
         if (*line == '\0' || *line == '#')
             continue;
         if (found)
-            return err_set(err, ERR_INVALID, "the file has more than one public key; one is "
-                                             "allowed");
+            return err_set(err, ERR_INVALID,
+                           "the file has more than one public key; one is "
+                           "allowed");
         if (parse_line(line, out, err) != 0)
             return -1;
         found = true;
@@ -420,8 +421,9 @@ int keys_trust(const char *dir, const struct public_key *k, struct err *err)
     size_t len;
 
     if (!str_is_name(k->name))
-        return err_set(err, ERR_INVALID, "the key needs a name; 1 to %d of A-Z a-z 0-9 _ . - are "
-                                         "allowed",
+        return err_set(err, ERR_INVALID,
+                       "the key needs a name; 1 to %d of A-Z a-z 0-9 _ . - are "
+                       "allowed",
                        KEYS_NAME_MAX);
     if (make_folder(dir, "/trusted", &folder, err) != 0 || keys_each(dir, find_name, &f, err) != 0)
         return -1;

@@ -16,8 +16,8 @@
 #include "schema.h"
 
 enum {
-    LENGTH_BYTES = 4,   /* of the head, big-endian */
-    STEP = 256 << 10,   /* bytes unpacked or packed at a time */
+    LENGTH_BYTES = 4, /* of the head, big-endian */
+    STEP = 256 << 10, /* bytes unpacked or packed at a time */
     LEVEL = 6,
     READ_STEP = 1 << 20
 };
@@ -49,13 +49,15 @@ static const struct param head_rows[] = {
 
 struct raw_body {
     uint64_t bytes, lines;
-    char *sha256;
+    char *sha256, *packed;
 };
 
 static const struct param body_rows[] = {
     { "bytes", PARAM_U64, offsetof(struct raw_body, bytes), PARAM_REQUIRED, "", 0, 0, NULL, 0 },
     { "lines", PARAM_U64, offsetof(struct raw_body, lines), PARAM_REQUIRED, "", 0, 0, NULL, 0 },
     { "sha256", PARAM_STR, offsetof(struct raw_body, sha256), PARAM_REQUIRED, "", 0, ID_HEX, NULL,
+      0 },
+    { "packed", PARAM_STR, offsetof(struct raw_body, packed), PARAM_REQUIRED, "", 0, ID_HEX, NULL,
       0 },
     { 0 },
 };
@@ -75,12 +77,14 @@ static int take_body(const json_t *body, struct packfile_head *out, struct err *
 
     if (param_parse(body_rows, body, &raw, err) != 0)
         return damaged(err);
-    hex = str_is_hex(raw.sha256, ID_HEX);
-    if (hex)
+    hex = str_is_hex(raw.sha256, ID_HEX) && str_is_hex(raw.packed, ID_HEX);
+    if (hex) {
         memcpy(out->sha256.hex, raw.sha256, ID_HEX + 1);
+        memcpy(out->packed.hex, raw.packed, ID_HEX + 1);
+    }
     param_release(body_rows, &raw);
     if (!hex)
-        return err_set(err, ERR_CORRUPT, "the head of the pack: 'sha256' is no digest");
+        return err_set(err, ERR_CORRUPT, "the head of the pack: 'sha256' or 'packed' is no digest");
     if (raw.bytes > PACKFILE_BODY_MAX)
         return err_set(err, ERR_LIMIT, "the pack unpacks to %ju bytes; at most %ju are allowed",
                        (uintmax_t)raw.bytes, (uintmax_t)PACKFILE_BODY_MAX);
@@ -125,9 +129,8 @@ static int parse_head(const char *text, size_t len, struct packfile_head *out, s
         return damaged(err);
     format = jsonx_int(j, "format", 0);
     if (format != PACKFILE_FORMAT)
-        return err_set(err, ERR_INVALID,
-                       "the pack has format %lld; this program reads format %d", format,
-                       PACKFILE_FORMAT);
+        return err_set(err, ERR_INVALID, "the pack has format %lld; this program reads format %d",
+                       format, PACKFILE_FORMAT);
     if (param_parse(head_rows, j, &raw, err) != 0)
         return damaged(err);
     rc = take_head(&raw, out, err);
@@ -140,11 +143,12 @@ static json_t *head_json(const struct packfile_head *h)
     char key[2 * KEYS_RAW + 1];
 
     str_hex(h->signer.raw, KEYS_RAW, key);
-    return json_pack("{s:i, s:I, s:I, s:s, s:s, s:O, s:O, s:{s:I, s:I, s:s}}", "format",
+    return json_pack("{s:i, s:I, s:I, s:s, s:s, s:O, s:O, s:{s:I, s:I, s:s, s:s}}", "format",
                      PACKFILE_FORMAT, "schema", (json_int_t)h->schema, "made_at_s",
                      (json_int_t)h->made_at_s, "embedding", h->embedding, "public_key", key,
                      "counts", h->counts, "filters", h->filters, "body", "bytes",
-                     (json_int_t)h->bytes, "lines", (json_int_t)h->lines, "sha256", h->sha256.hex);
+                     (json_int_t)h->bytes, "lines", (json_int_t)h->lines, "sha256", h->sha256.hex,
+                     "packed", h->packed.hex);
 }
 
 /* ---- Reading ---- */
@@ -165,8 +169,7 @@ static int parse(struct packfile *p, struct err *err)
     size_t at = PACKFILE_MAGIC_LEN, len = p->file.len, head;
 
     if (!packfile_is(data, len))
-        return err_set(err, ERR_INVALID,
-                       "the file is no pack; 'ksearch kb export' makes one");
+        return err_set(err, ERR_INVALID, "the file is no pack; 'ksearch kb export' makes one");
     if (len < at + LENGTH_BYTES)
         return cut_off(err);
     head = (size_t)data[at] << 24 | (size_t)data[at + 1] << 16 | (size_t)data[at + 2] << 8 |
@@ -333,6 +336,11 @@ int packfile_check_body(const struct packfile *p, struct err *err)
     struct id got;
     int rc;
 
+    id_of_bytes(p->file.data + p->body_at, p->file.len - p->body_at, &got);
+    if (strcmp(got.hex, p->head.packed.hex) != 0) {
+        digest_free(c.digest);
+        return body_damaged(err, "it is not the one that its head was signed with");
+    }
     if (c.digest == NULL)
         return err_set(err, ERR_NOMEM, "no memory to check the pack");
     rc = each_bytes(p, check_bytes, &c, err);
@@ -490,6 +498,7 @@ int packfile_finish(struct packfile_writer *w, const char *dir, struct packfile_
     head->bytes = w->bytes;
     head->lines = w->lines;
     digest_end(w->digest, &head->sha256);
+    id_of_bytes(w->packed.data, w->packed.len, &head->packed);
     j = head_json(head);
     text = j ? jsonx_canonical(j) : NULL;
     if (text == NULL)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The file of a knowledge pack: a head in canonical JSON, an Ed25519 signature over it, and a body
- * of lines packed with zlib, whose SHA-256 the head has. docs/packs.md describes it byte by byte.
+ * of lines packed with zlib, whose digests the head has. docs/packs.md describes it byte by byte.
  * Readers check in the order that costs least: head, signature, (the caller: is the signer
  * trusted?), body; a line is given out only after all of it. Thread: any; a packfile belongs to its
  * caller.
@@ -32,13 +32,14 @@ enum {
 
 /* What the head says; texts are owned. */
 struct packfile_head {
-    uint64_t schema;      /* of the facts: SCHEMA_VERSION of the writer */
-    uint64_t made_at_s;   /* wall time, seconds since 1970 */
-    char *embedding;      /* id of the model that the writer's vectors are of; none travel */
-    json_t *counts;       /* {"claim": n, ..., "program": n}: lines by kind */
-    json_t *filters;      /* what was asked for, {} for everything */
+    uint64_t schema;       /* of the facts: SCHEMA_VERSION of the writer */
+    uint64_t made_at_s;    /* wall time, seconds since 1970 */
+    char *embedding;       /* id of the model that the writer's vectors are of; none travel */
+    json_t *counts;        /* {"claim": n, ..., "program": n}: lines by kind */
+    json_t *filters;       /* what was asked for, {} for everything */
     uint64_t bytes, lines; /* of the body, unpacked */
-    struct id sha256;     /* of the body, unpacked */
+    struct id sha256;      /* of the body, unpacked */
+    struct id packed;      /* SHA-256 of the body as it lies in the file: no byte of it is free */
     struct public_key signer;
 };
 

@@ -49,6 +49,7 @@ static const struct phrase {
     { "sequences", "batch" },
     { "requests", "batch" },
     { "tokens", "tokens" },
+    { "context", "length" },
 }, before[] = {
     { "tokens per expert", "tokens_per_expert" },
     { "batch size", "batch" },
@@ -83,11 +84,10 @@ static const struct phrase {
 static const struct {
     const char *word, *class;
 } devices[] = {
-    { "a100", "sm_80" },   { "a4000", "sm_86" },       { "a6000", "sm_86" },
-    { "avx2", "cpu-avx2" }, { "avx512", "cpu-avx512" }, { "b100", "sm_100" },
-    { "b200", "sm_100" },  { "h100", "sm_90" },        { "h200", "sm_90" },
-    { "h800", "sm_90" },   { "l4", "sm_89" },          { "l40", "sm_89" },
-    { "l40s", "sm_89" },   { "v100", "sm_70" },
+    { "a100", "sm_80" },        { "a4000", "sm_86" }, { "a6000", "sm_86" }, { "avx2", "cpu-avx2" },
+    { "avx512", "cpu-avx512" }, { "b100", "sm_100" }, { "b200", "sm_100" }, { "h100", "sm_90" },
+    { "h200", "sm_90" },        { "h800", "sm_90" },  { "l4", "sm_89" },    { "l40", "sm_89" },
+    { "l40s", "sm_89" },        { "v100", "sm_70" },
 };
 
 static const struct {
@@ -98,9 +98,9 @@ static const struct {
     { "memory", "memory" },
 };
 
-static const char *const dtypes[] = { "bf16", "fp16", "f16",  "fp32", "f32",  "fp64",  "f64",
-                                      "fp8",  "e4m3", "e5m2", "fp4",  "int8", "int4", "mxfp4",
-                                      "mxfp8", "nvfp4", "bfloat16" };
+static const char *const dtypes[] = { "bf16", "fp16",  "f16",   "fp32",  "f32",     "fp64",
+                                      "f64",  "fp8",   "e4m3",  "e5m2",  "fp4",     "int8",
+                                      "int4", "mxfp4", "mxfp8", "nvfp4", "bfloat16" };
 
 /* ---- Words ---- */
 

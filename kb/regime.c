@@ -22,13 +22,13 @@ static const struct axis {
     const char *name;
     double weight;
 } axes[] = {
-    { "batch", 0.2 },        { "dim", 0.5 },       { "ep", 0.15 },
-    { "experts", 0.2 },      { "groups", 0.1 },    { "head_dim", 1.0 },
-    { "heads", 0.5 },        { "hidden", 0.2 },    { "intermediate", 0.2 },
-    { "kv_heads", 1.0 },     { "latent_dim", 0.7 }, { "length", 0.15 },
-    { "local_experts", 0.2 }, { "page_size", 0.35 }, { "query_length", 0.2 },
-    { "rope_dim", 0.5 },     { "tokens", 0.15 },   { "tokens_per_expert", 0.35 },
-    { "top_k", 0.35 },       { "top_k_groups", 0.1 },
+    { "batch", 0.2 },         { "dim", 0.5 },          { "ep", 0.15 },
+    { "experts", 0.2 },       { "groups", 0.1 },       { "head_dim", 1.0 },
+    { "heads", 0.5 },         { "hidden", 0.2 },       { "intermediate", 0.2 },
+    { "kv_heads", 1.0 },      { "latent_dim", 0.7 },   { "length", 0.15 },
+    { "local_experts", 0.2 }, { "page_size", 0.35 },   { "query_length", 0.2 },
+    { "rope_dim", 0.5 },      { "tokens", 0.15 },      { "tokens_per_expert", 0.35 },
+    { "top_k", 0.35 },        { "top_k_groups", 0.1 },
 };
 /* An axis that only one family knows. */
 static const double other_weight = 0.5;
@@ -75,12 +75,11 @@ static const struct alias {
 };
 
 static const struct alias dtypes[] = {
-    { "bfloat16", "bf16" }, { "e4m3", "fp8" },          { "e5m2", "fp8" },
-    { "f8", "fp8" },        { "f8_e4m3", "fp8" },       { "f8_e5m2", "fp8" },
-    { "f8e4m3", "fp8" },    { "float16", "f16" },       { "float32", "f32" },
-    { "float64", "f64" },   { "float8_e4m3fn", "fp8" }, { "fp16", "f16" },
-    { "fp32", "f32" },      { "fp64", "f64" },          { "fp8_e4m3", "fp8" },
-    { "fp8_e5m2", "fp8" },  { "half", "f16" },          { "i8", "int8" },
+    { "bfloat16", "bf16" }, { "e4m3", "fp8" },    { "e5m2", "fp8" },          { "f8", "fp8" },
+    { "f8_e4m3", "fp8" },   { "f8_e5m2", "fp8" }, { "f8e4m3", "fp8" },        { "float16", "f16" },
+    { "float32", "f32" },   { "float64", "f64" }, { "float8_e4m3fn", "fp8" }, { "fp16", "f16" },
+    { "fp32", "f32" },      { "fp64", "f64" },    { "fp8_e4m3", "fp8" },      { "fp8_e5m2", "fp8" },
+    { "half", "f16" },      { "i8", "int8" },
 };
 
 /* Types that come with scales: kernels for them unpack, those for others do not. */
@@ -265,8 +264,9 @@ static int check_label(const char *name, const char *value, struct err *err)
 {
     if (str_is_name(value) && strlen(value) < REGIME_LABEL_MAX)
         return 0;
-    return err_set(err, ERR_INVALID, "'%s' of the shape is '%.60s'; a name of at most %d letters, "
-                                     "digits, '_', '.' and '-' is allowed",
+    return err_set(err, ERR_INVALID,
+                   "'%s' of the shape is '%.60s'; a name of at most %d letters, "
+                   "digits, '_', '.' and '-' is allowed",
                    name, value, REGIME_LABEL_MAX - 1);
 }
 
@@ -293,8 +293,9 @@ static int put_part(struct regime *r, char *part, struct err *err)
         return 0;
     }
     if (!read_count(value, &v))
-        return err_set(err, ERR_INVALID, "axis '%.60s' is '%.60s'; a number is allowed, such as 64 "
-                                         "or 4k",
+        return err_set(err, ERR_INVALID,
+                       "axis '%.60s' is '%.60s'; a number is allowed, such as 64 "
+                       "or 4k",
                        part, value);
     return regime_put(r, part, v, err);
 }
@@ -313,8 +314,9 @@ static int read_parts(const char *text, bool strict, struct regime *out, struct 
             if (*part && put_part(out, part, err) != 0 && strict)
                 return -1;
         } else if (strict) {
-            return err_set(err, ERR_INVALID, "a part of the shape has %zu bytes; at most %zu are "
-                                             "allowed",
+            return err_set(err, ERR_INVALID,
+                           "a part of the shape has %zu bytes; at most %zu are "
+                           "allowed",
                            len, sizeof(part) - 1);
         }
         text += len + (text[len] == ',');
@@ -401,9 +403,7 @@ static void measure(const struct regime *a, const struct regime *b, bool both,
     size_t i = 0, j = 0;
 
     while (i < a->n || j < b->n) {
-        int order = i == a->n   ? 1
-                    : j == b->n ? -1
-                                : strcmp(a->axes[i].name, b->axes[j].name);
+        int order = i == a->n ? 1 : j == b->n ? -1 : strcmp(a->axes[i].name, b->axes[j].name);
 
         if (order == 0) {
             m->distance +=
@@ -437,8 +437,8 @@ static void cap(struct regime_match *m, double most, const char *guard)
 static void guard(const struct regime *a, const struct regime *b, struct regime_match *m)
 {
     bool types = a->dtype[0] && b->dtype[0] && strcmp(a->dtype, b->dtype) != 0;
-    bool scales = a->block_scale[0] && b->block_scale[0] &&
-                  strcasecmp(a->block_scale, b->block_scale) != 0;
+    bool scales =
+        a->block_scale[0] && b->block_scale[0] && strcasecmp(a->block_scale, b->block_scale) != 0;
 
     if (types && is_quantised(a->dtype) != is_quantised(b->dtype))
         cap(m, cap_quantisation, "quantisation");

@@ -41,8 +41,7 @@ add_sentence(struct jsonw *w, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    jsonw_text(w, is_utf8(text) ? text
-                                : str_visible(text, strlen(text), visible, sizeof(visible)));
+    jsonw_text(w, is_utf8(text) ? text : str_visible(text, strlen(text), visible, sizeof(visible)));
 }
 
 /* The asker's own words that the document has, as they were written. */
@@ -55,8 +54,7 @@ static void why_words(const struct query *c, const struct candidate *d, struct j
         const struct query_word *asked = &c->words[i];
         char word[80];
 
-        if (asked->is_compound ||
-            lexical_occurrences(c->r->lexical, asked->hash, d->ordinal) == 0)
+        if (asked->is_compound || lexical_occurrences(c->r->lexical, asked->hash, d->ordinal) == 0)
             continue;
         str_visible(c->q->text + asked->offset, asked->len, word, TEXT_WORD_MAX + 4);
         len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", n > 0 ? ", " : "", word);
@@ -97,9 +95,13 @@ static void why_evidence(const struct query *c, const struct candidate *d, struc
         add_sentence(w, "It was never measured; %u attempts failed.", d->in->all.failures);
     else if (e->n == 0)
         add_sentence(w, "It was never measured: its effect is a guess.");
-    else if (e->cell[0] != '\0')
+    else if (e->side_n > 0)
         add_sentence(w,
-                     "Measured %u times on %s: %+.1f %% speed, positive with probability %.2f.",
+                     "Measured %u times on this side of its condition: %+.1f %% speed, positive "
+                     "with probability %.2f.",
+                     e->side_n, percent, e->p_positive);
+    else if (e->cell[0] != '\0')
+        add_sentence(w, "Measured %u times on %s: %+.1f %% speed, positive with probability %.2f.",
                      e->n, e->cell, percent, e->p_positive);
     else if (c->device_class != NULL)
         add_sentence(w,
@@ -311,9 +313,62 @@ static void write_effect(struct jsonw *w, const struct insight_effect *e)
     jsonw_open(w, '{');
     write_real(w, "mean", e->mean);
     write_real(w, "sd", e->sd);
+    write_real(w, "p_positive", e->p_positive);
     write_int(w, "n", e->n);
     write_text(w, "cell", e->cell);
+    write_int(w, "blind", e->blind);
+    write_int(w, "steered", e->steered);
+    jsonw_key(w, "blind_mean");
+    if (e->blind > 0)
+        jsonw_real(w, e->blind_mean);
+    else
+        jsonw_null(w);
+    write_int(w, "foreign", e->foreign);
+    jsonw_key(w, "levels");
+    jsonw_open(w, '[');
+    for (size_t i = 0; i < INSIGHT_LEVELS; i++)
+        jsonw_int(w, e->levels[i]);
+    jsonw_close(w, ']');
+    jsonw_key(w, "holds");
+    if (e->side < 0)
+        jsonw_null(w);
+    else
+        jsonw_bool(w, e->side == 0);
+    write_int(w, "side_n", e->side_n);
     jsonw_close(w, '}');
+}
+
+static void write_failures(struct jsonw *w, const struct insight *in)
+{
+    write_int(w, "failures", in->all.failures);
+    jsonw_key(w, "failure_classes");
+    jsonw_open(w, '{');
+    for (size_t i = 0; i < in->n_failures; i++)
+        write_int(w, in->failures[i].class, in->failures[i].n);
+    jsonw_close(w, '}');
+}
+
+/* The learned condition: as text, and for programs. */
+static void write_condition(struct jsonw *w, const struct insight *in)
+{
+    write_text(w, "condition", in->condition);
+    jsonw_key(w, "when");
+    if (in->when.op == INSIGHT_ALWAYS) {
+        jsonw_null(w);
+    } else {
+        jsonw_open(w, '{');
+        write_text(w, "feature", in->when.feature);
+        write_text(w, "op", insight_op_name(in->when.op));
+        if (in->when.op == INSIGHT_AT_MOST)
+            write_real(w, "value", in->when.value);
+        else
+            write_text(w, "value", in->when.text);
+        jsonw_key(w, "helps");
+        jsonw_bool(w, in->when.helps);
+        jsonw_close(w, '}');
+    }
+    jsonw_key(w, "contradicted");
+    jsonw_bool(w, in->contradicted);
 }
 
 static void write_hit(const struct query *c, const struct candidate *d, struct jsonw *w)
@@ -326,11 +381,11 @@ static void write_hit(const struct query *c, const struct candidate *d, struct j
     write_text(w, "technique",
                symbols_get(&c->r->technique.names, c->r->docs[d->ordinal].technique));
     write_scope(w, &in->claim);
-    write_text(w, "condition", in->condition);
+    write_condition(w, in);
     write_effect(w, &d->effect);
     write_int(w, "blind", in->all.blind);
     write_int(w, "steered", in->all.steered);
-    write_int(w, "failures", in->all.failures);
+    write_failures(w, in);
     write_text(w, "state", insight_state_name(in->state));
     write_real(w, "score", d->score);
     write_why(c, d, w);
@@ -340,8 +395,7 @@ static void write_hit(const struct query *c, const struct candidate *d, struct j
     jsonw_close(w, '}');
 }
 
-void answer_hits(const struct query *c, struct candidate *const *chosen, size_t n,
-                 struct jsonw *w)
+void answer_hits(const struct query *c, struct candidate *const *chosen, size_t n, struct jsonw *w)
 {
     jsonw_open(w, '[');
     for (size_t i = 0; i < n; i++)

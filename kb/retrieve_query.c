@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One query: filters, the two searches, fusion, usefulness, diversity, and the answer
- * (retrieve_answer.c). docs/retrieval.md has the formulas. Everything works on scratch memory taken from a
- * pool, so that queries run together under the read lock.
+ * (retrieve_answer.c). docs/retrieval.md has the formulas. Everything works on scratch memory taken
+ * from a pool, so that queries run together under the read lock.
  */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "retrieve_query.h"
+#include "schema.h"
 
 /* Least cosine of a hit that shares no word and no technique with the text. */
 static const float cosine_min = 0.15f;
@@ -172,6 +172,10 @@ static void join_lists(struct query *c)
         list[n++] = (struct candidate){ .ordinal = c->s->lexical_hits[i].doc,
                                         .lexical_rank = (uint32_t)i + 1,
                                         .bm25 = c->s->lexical_hits[i].score };
+    /* Beside a provider's vectors, insights that have none yet must not lose to unrelated ones. */
+    while (c->vectors == c->r->active.vectors && c->n_vector > 0 &&
+           c->s->vector_hits[c->n_vector - 1].score <= 0)
+        c->n_vector--;
     for (size_t i = 0; i < c->n_vector; i++)
         list[n++] = (struct candidate){ .ordinal = c->s->vector_hits[i].number,
                                         .vector_rank = (uint32_t)i + 1,
@@ -340,6 +344,7 @@ static int past_make(struct query *c, struct candidate *d, struct err *err)
     p->in.evidence = d->in->evidence;
     if (p->fold.n_evidence != d->in->n_evidence) {
         p->in.condition = (char *)"";
+        p->in.contradicted = false;
         p->in.when = (struct insight_condition){ .op = INSIGHT_ALWAYS };
     }
     d->past = p;
@@ -564,7 +569,7 @@ static void write_removed(const json_t *removed, struct jsonw *w)
 /* What the question was understood to say, and what has to be said of the answer. */
 static void write_notes(const struct query *c, struct jsonw *w)
 {
-    char understood[PROFILE_TEXT_MAX], shape[REGIME_TEXT_MAX];
+    char understood[PROFILE_TEXT_MAX], shape[REGIME_TEXT_MAX], note[1024];
 
     if (c->q->explain) {
         jsonw_key(w, "understood");
@@ -580,13 +585,13 @@ static void write_notes(const struct query *c, struct jsonw *w)
         jsonw_close(w, ']');
         jsonw_key(w, "embedding");
         jsonw_text(w, c->vectors != NULL && c->vectors == c->r->active.vectors ? c->r->active.name
-                                                                             : EMBED_MODEL);
+                                                                               : EMBED_MODEL);
         jsonw_close(w, '}');
     }
     if (c->q->note != NULL) {
         jsonw_key(w, "notes");
         jsonw_open(w, '[');
-        jsonw_text(w, c->q->note);
+        jsonw_text(w, str_visible(c->q->note, strlen(c->q->note), note, sizeof(note)));
         jsonw_close(w, ']');
     }
 }
@@ -663,5 +668,5 @@ int retrieve_query(const struct retrieve *r, const struct kb_query *q, json_t **
 
     if (retrieve_query_text(r, q, &text, err) != 0)
         return -1;
-    return jsonx_parse(buf_str(&text), text.len, "the answer of a query", out, err);
+    return json_of_value(buf_str(&text), text.len, out, err);
 }

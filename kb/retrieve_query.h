@@ -24,7 +24,7 @@ enum {
     CONCEPTS_MAX = 16,
     WHY_WORDS = 8,
     SITUATION_MEMO = 32, /* shapes compared with the question's */
-    ROWS_MAX = 64, /* evidence looked through for a task or device kind */
+    ROWS_MAX = 64,       /* evidence looked through for a task or device kind */
 };
 
 struct candidate {
@@ -35,8 +35,8 @@ struct candidate {
     const struct insight *in; /* as it is, or `past.in` */
     struct insight_effect effect;
     bool on_task, taken;
-    bool near_known;           /* evidence whose shape can be compared: the nearest */
-    struct regime_match near;  /* ... how near, */
+    bool near_known;                /* evidence whose shape can be compared: the nearest */
+    struct regime_match near;       /* ... how near, */
     uint32_t near_task, near_shape; /* ... and where (evtable_name) */
     /* The insight at the time asked for; owned. */
     struct past {
@@ -82,10 +82,10 @@ struct query {
     size_t n_concepts;
     uint64_t terms[LEXICAL_QUERY_TERMS];
     size_t n_terms;
-    struct profile profile;        /* what the text says beside its words */
-    struct regime regime;          /* asked about: given, completed by the text */
-    const char *device_class;      /* given, or said by the text; NULL for any */
-    bool has_shape;                /* the regime has axes */
+    struct profile profile;   /* what the text says beside its words */
+    struct regime regime;     /* asked about: given, completed by the text */
+    const char *device_class; /* given, or said by the text; NULL for any */
+    bool has_shape;           /* the regime has axes */
     struct situation_memo memo[SITUATION_MEMO];
     size_t n_memo;
     const struct vindex *vectors; /* those that the embedding is of */
@@ -113,7 +113,6 @@ bool situation_condition_feature(const struct query *c, const struct insight *in
 /* ---- retrieve_answer.c ---- */
 
 /* Writes the hits, best first, as an array; the writer keeps what failed. */
-void answer_hits(const struct query *c, struct candidate *const *chosen, size_t n,
-                 struct jsonw *w);
+void answer_hits(const struct query *c, struct candidate *const *chosen, size_t n, struct jsonw *w);
 
 #endif

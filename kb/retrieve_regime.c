@@ -170,8 +170,7 @@ bool situation_sentence(const struct query *c, const struct candidate *d, char *
                  task, regime_level_name(d->near.level), d->near.distance, d->near.similarity,
                  most[0] ? "; " : "", most);
     if (d->near.guard != NULL && n > 0 && (size_t)n < size)
-        n += snprintf(out + n, size - (size_t)n, "; capped, because the %s differs",
-                      d->near.guard);
+        n += snprintf(out + n, size - (size_t)n, "; capped, because the %s differs", d->near.guard);
     if (n > 0 && (size_t)n + 1 < size)
         memcpy(out + n, ".", 2);
     return true;

@@ -33,7 +33,7 @@ static bool starts_with(const struct word *w, const char *prefix)
 {
     size_t n = strlen(prefix);
 
-    return w->len > n && strncasecmp(w->s, prefix, n) == 0;
+    return w->len >= n && strncasecmp(w->s, prefix, n) == 0;
 }
 
 /* ---- Paths ---- */
@@ -49,7 +49,8 @@ static bool is_below(const struct word *w, const char *root)
 {
     size_t n = strlen(root);
 
-    return w->len >= n && strncasecmp(w->s, root, n) == 0 && (w->len == n || !is_name_char(w->s[n]));
+    return w->len >= n && strncasecmp(w->s, root, n) == 0 &&
+           (w->len == n || !is_name_char(w->s[n]));
 }
 
 static bool is_home(const struct word *w)
@@ -79,9 +80,9 @@ static bool is_path(const struct word *w)
 
 /* ---- Hosts and people ---- */
 
-static const char *const domains[] = { "com",   "org",  "net",      "edu",  "gov",        "mil",
-                                       "int",   "io",   "ai",       "dev",  "cloud",      "local",
-                                       "lan",   "corp", "internal", "home", "localdomain" };
+static const char *const domains[] = { "com", "org",  "net",      "edu",  "gov",        "mil",
+                                       "int", "io",   "ai",       "dev",  "cloud",      "local",
+                                       "lan", "corp", "internal", "home", "localdomain" };
 
 /* Bytes of dotted labels at the start. */
 static size_t labels_len(const char *s, size_t len, size_t *dots)
@@ -193,9 +194,9 @@ static bool is_random(const struct word *w)
 
 static bool is_token(const struct word *w)
 {
-    static const char *const prefixes[] = { "sk-",  "pk-",  "ghp_",  "gho_",  "github_pat_",
-                                            "hf_",  "AKIA", "xoxb-", "xoxp-", "glpat-",
-                                            "nvapi-" };
+    static const char *const prefixes[] = { "sk-",         "pk-",    "ghp_",  "gho_",
+                                            "github_pat_", "hf_",    "AKIA",  "xoxb-",
+                                            "xoxp-",       "glpat-", "nvapi-" };
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (strncmp(w->s, prefixes[i], MIN(strlen(prefixes[i]), w->len)) == 0 &&
@@ -205,6 +206,8 @@ static bool is_token(const struct word *w)
 }
 
 /* ---- All of it ---- */
+
+static const char path_found[] = "an absolute path";
 
 bool screen_is_instance_name(const char *name)
 {
@@ -220,7 +223,7 @@ static const char *screen_word(const struct screen *s, const struct word *w, boo
     const char *scheme;
 
     if (source ? is_home(w) : is_path(w))
-        return "an absolute path";
+        return path_found;
     if (is_mail(w))
         return "an address of a person or a machine";
     if (is_token(w) || (!source && is_random(w)))
@@ -249,8 +252,11 @@ static const char *screen_words(const struct screen *s, const char *text, bool s
             struct word part = { w.s + from, MIN(w.len - from, (size_t)PART_MAX) };
             const char *found;
 
-            if (from > 0 && strchr("=:@", w.s[from - 1]) == NULL)
+            if (from > 0 && strchr("=:@", w.s[from - 1]) == NULL) {
+                if (w.s[from] == '/' && is_home(&part)) /* "-I/home/x" */
+                    return path_found;
                 continue;
+            }
             found = screen_word(s, &part, source);
             if (found != NULL)
                 return found;

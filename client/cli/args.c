@@ -258,6 +258,12 @@ static int opt_take(struct walk *w, int argc, char **argv, int *i, struct err *e
         return 0;
     }
     into = o->flags & ROW_LOCAL ? w->args->local : w->args->params;
+    if (o->flags & ROW_MANY) {
+        if (json_object_get(into, o->param) == NULL)
+            json_object_set_new(into, o->param, json_array());
+        json_array_append_new(json_object_get(into, o->param), v);
+        return 0;
+    }
     if (json_object_get(into, o->param)) {
         json_decref(v);
         return err_set(err, ERR_INVALID, "--%s is given twice", o->name);

@@ -2,6 +2,10 @@
 /* ksearch insight list | show | add | retract. */
 #include "cli.h"
 
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/str.h"
 #include "proto/methods.h"
 #include "show.h"
 
@@ -35,6 +39,57 @@ static const struct pos insight_pos[] = {
     { "I", "insight", ROW_REQUIRED, "id of the insight, or its first digits" }, { 0 }
 };
 
+/* What the newest failure of each class said. */
+static void failures_print(const json_t *failures)
+{
+    json_t *f;
+    size_t i;
+
+    json_array_foreach (failures, i, f) {
+        CLEANUP(freep) char *class = show_text_at(f, "class", SHOW_TEXT);
+        CLEANUP(freep) char *message = show_text_at(f, "message", SHOW_TEXT);
+        CLEANUP(freep)
+        char *line = str_printf("failed %lld time%s: %s%s%s", jsonx_int(f, "n", 0),
+                                jsonx_int(f, "n", 0) == 1 ? "" : "s", class,
+                                strcmp(message, "-") == 0 ? "" : "; the newest: ",
+                                strcmp(message, "-") == 0 ? "" : message);
+
+        if (line)
+            show_wrapped(line, 4);
+    }
+}
+
+/* The other claims that say the same. */
+static void same_print(const json_t *same)
+{
+    json_t *s;
+    size_t i;
+
+    json_array_foreach (same, i, s) {
+        CLEANUP(freep) char *id = show_text_at(s, "insight", SHOW_SHORT);
+        CLEANUP(freep) char *statement = show_text_at(s, "statement", SHOW_TEXT);
+        CLEANUP(freep) char *state = show_text_at(s, "state", SHOW_TEXT);
+        CLEANUP(freep) char *line = str_printf("same as %s (%s): %s", id, state, statement);
+
+        if (line)
+            show_wrapped(line, 4);
+    }
+}
+
+static void print_credit(const json_t *credit)
+{
+    CLEANUP(freep) char *lift = show_text_at(credit, "lift", SHOW_LOG);
+    CLEANUP(freep) char *debit = show_text_at(credit, "debit", SHOW_LOG);
+
+    if (jsonx_int(credit, "served", 0) == 0)
+        return;
+    printf("  credit: offered to %lld attempts, followed by %lld, contradicted by %lld; %lld wins, "
+           "%lld losses; its shares add up to %s and %s\n",
+           jsonx_int(credit, "served", 0), jsonx_int(credit, "adopted", 0),
+           jsonx_int(credit, "against", 0), jsonx_int(credit, "wins", 0),
+           jsonx_int(credit, "losses", 0), lift, debit);
+}
+
 static void show_print(const json_t *insight)
 {
     static const struct column columns[] = { { "CELL", "cell", SHOW_TEXT },
@@ -42,12 +97,21 @@ static void show_print(const json_t *insight)
                                              { "BLIND", "blind", SHOW_TEXT },
                                              { "STEERED", "steered", SHOW_TEXT },
                                              { "POSITIVE", "positive", SHOW_TEXT },
+                                             { "NEGATIVE", "negative", SHOW_TEXT },
                                              { "FAILED", "failures", SHOW_TEXT },
+                                             { "IMPORTED", "foreign", SHOW_TEXT },
+                                             { "BLIND EFFECT", "blind_mean", SHOW_LOG },
                                              { 0 } };
     CLEANUP(freep) char *id = show_text_at(insight, "insight", SHOW_TEXT);
 
     printf("insight %s\n", id);
     insight_print(insight);
+    print_credit(json_object_get(insight, "credit"));
+    if (jsonx_bool(insight, "contradicted", 0))
+        show_wrapped("contradicted: measurements of both signs, and no condition tells them apart",
+                     4);
+    failures_print(json_object_get(insight, "newest_failures"));
+    same_print(json_object_get(insight, "same_as"));
     if (json_array_size(json_object_get(insight, "cells")) > 0) {
         putchar('\n');
         show_table(insight, "cells", columns, "");

@@ -6,11 +6,27 @@
 #include "proto/methods.h"
 #include "show.h"
 
+static const struct opt stats_opts[] = { { "calibration", OPT_FLAG, NULL, "calibration", 0,
+                                           "also show what predictions were worth, per source" },
+                                         { 0 } };
+
+static void stats_print(const json_t *result)
+{
+    json_auto_t *counts = json_copy((json_t *)result);
+
+    json_object_del(counts, "calibration");
+    show_value(counts);
+    if (json_object_get(result, "calibration") != NULL)
+        calibration_print(json_object_get(result, "calibration"));
+}
+
 const struct command cmd_kb_stats = {
     .group = "kb",
     .name = "stats",
     .summary = "Count what the knowledge base holds.",
     .method = METHOD_KB_STATS,
+    .opts = stats_opts,
+    .print = stats_print,
 };
 
 static const struct opt verify_opts[] = {
@@ -113,6 +129,7 @@ const struct command cmd_kb_import = {
     .pos = import_pos,
     .opts = import_opts,
     .run = import_run,
-    .notes = "A pack is taken when a trusted key signed it: see `ksearch help kb key trust`. The same "
-             "file again\nchanges nothing.\n",
+    .notes =
+        "A pack is taken when a trusted key signed it: see `ksearch help kb key trust`. The same "
+        "file again\nchanges nothing.\n",
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ksearch kb export | backup | key show | key trust | key list | key distrust. */
+/* ksearch kb export | backup | gc | key show | key trust | key list | key distrust. */
 #include "cli.h"
 
 #include <errno.h>
@@ -18,9 +18,9 @@ enum { KEY_FILE_MAX = 8192 };
 
 /* ---- export ---- */
 
-static const struct pos export_pos[] = { { "FILE", "file", ROW_REQUIRED | ROW_LOCAL,
-                                           "file to write; replaced when it is there" },
-                                         { 0 } };
+static const struct pos export_pos[] = {
+    { "FILE", "file", ROW_REQUIRED | ROW_LOCAL, "file to write; replaced when it is there" }, { 0 }
+};
 
 static const struct opt export_opts[] = {
     { "task", OPT_TEXT, "T", "task", 0, "only what was measured on this task" },
@@ -128,15 +128,16 @@ const struct command cmd_kb_export = {
     .pos = export_pos,
     .opts = export_opts,
     .run = export_run,
-    .notes = "Paths, names of hosts, keys and names of workloads never leave: a fact that holds one "
-             "is left\nout and named.\n",
+    .notes =
+        "Paths, names of hosts, keys and names of workloads never leave: a fact that holds one "
+        "is left\nout and named.\n",
 };
 
 /* ---- backup ---- */
 
-static const struct pos backup_pos[] = { { "DIR", "dir", ROW_REQUIRED | ROW_LOCAL,
-                                           "folder to make, on the daemon's machine" },
-                                         { 0 } };
+static const struct pos backup_pos[] = {
+    { "DIR", "dir", ROW_REQUIRED | ROW_LOCAL, "folder to make, on the daemon's machine" }, { 0 }
+};
 
 static void backup_print(const json_t *r)
 {
@@ -177,6 +178,36 @@ const struct command cmd_kb_backup = {
     .run = backup_run,
 };
 
+/* ---- gc ---- */
+
+static const struct opt gc_opts[] = { { "dry-run", OPT_FLAG, NULL, "dry_run", 0,
+                                        "say what would be dropped, and drop nothing" },
+                                      { 0 } };
+
+static void gc_print(const json_t *r)
+{
+    static const struct {
+        const char *member, *what;
+    } rows[] = { { "programs", "programs" }, { "side", "tables" }, { "builds", "builds" } };
+
+    puts(jsonx_bool(r, "dry_run", 0) ? "would drop" : "dropped");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const json_t *row = json_object_get(r, rows[i].member);
+
+        printf("  %-9s %lld, %.1f KiB\n", rows[i].what, jsonx_int(row, "n", 0),
+               (double)jsonx_int(row, "bytes", 0) / 1024);
+    }
+}
+
+const struct command cmd_kb_gc = {
+    .group = "kb",
+    .name = "gc",
+    .summary = "Drop programs, tables and builds that nothing refers to. Facts stay.",
+    .method = METHOD_KB_GC,
+    .opts = gc_opts,
+    .print = gc_print,
+};
+
 /* ---- Keys ---- */
 
 /* What is printed is a file for the other side's `kb key trust`. */
@@ -203,9 +234,9 @@ static const struct pos trust_pos[] = { { "FILE", "file", ROW_REQUIRED | ROW_LOC
                                           "or PEM" },
                                         { 0 } };
 
-static const struct opt trust_opts[] = { { "name", OPT_TEXT, "WHO", "name", 0,
-                                           "what to call the key" },
-                                         { 0 } };
+static const struct opt trust_opts[] = {
+    { "name", OPT_TEXT, "WHO", "name", 0, "what to call the key" }, { 0 }
+};
 
 static void trust_print(const json_t *r)
 {

@@ -17,10 +17,14 @@ static const struct opt query_opts[] = {
     { "task", OPT_TEXT, "T", "task", 0, "rank for this task" },
     { "device", OPT_TEXT, "D", "device", 0, "rank for this device" },
     { "technique", OPT_TEXT, "X", "technique", 0, "only this technique, or a synonym of it" },
+    { "shape", OPT_TEXT, "SHAPE", "shape", 0,
+      "rank for this shape, such as experts=64,topk=8,tokens_per_expert=8" },
     { "limit", OPT_UINT, "N", "limit", 0, "most hits to give" },
     { "as-of", OPT_TEXT, "TIME", "as_of", 0,
-      "only what was known then: 2026-11-22, 2026-11-22T16:05:09Z, or seconds since 1970" },
-    { "explain", OPT_FLAG, NULL, "explain", 0, "say how each hit was ranked" },
+      "only what was known then: 2026-11-22, 2026-11-22T16:05:09Z, seconds since 1970, or how long "
+      "ago, such as 2h" },
+    { "explain", OPT_FLAG, NULL, "explain", 0,
+      "say how the question was understood and each hit ranked" },
     { 0 }
 };
 
@@ -37,6 +41,18 @@ static void effect_print(const json_t *effect)
     printf("%.2fx", exp(mean));
     if (isfinite(sd))
         printf(" [%.2f, %.2f]", exp(mean - 1.96 * sd), exp(mean + 1.96 * sd));
+}
+
+/* What came in packs, and what it counts for until it was seen here as well. */
+static void imported_print(const json_t *effect)
+{
+    long long foreign = jsonx_int(effect, "foreign", 0);
+    double trust = jsonx_num(effect, "trust", 1);
+
+    if (foreign > 0)
+        printf(", %lld imported", foreign);
+    if (foreign > 0 && trust < 1)
+        printf(" (count for %.2g each until replicated here)", trust);
 }
 
 /* "label: text" where the member is there and says something. */
@@ -129,6 +145,7 @@ void insight_print(const json_t *hit)
     printf(", %lld blind + %lld steered", jsonx_int(hit, "blind", 0), jsonx_int(hit, "steered", 0));
     if (failures > 0)
         printf(", %lld failure%s", failures, failures == 1 ? "" : "s");
+    imported_print(json_object_get(hit, "effect"));
     printf("  (insight %s", id);
     if (json_is_number(json_object_get(hit, "score")))
         printf(", score %.3g", jsonx_num(hit, "score", 0));
@@ -163,12 +180,39 @@ static void removed_print(const json_t *removed)
     buf_release(&b);
 }
 
+/* With --explain: how the question was read. */
+static void understood_print(const json_t *understood)
+{
+    if (!json_is_object(understood))
+        return;
+    printf("understood:\n");
+    part_print(understood, "profile", "profile");
+    part_print(understood, "shape", "shape");
+    if (json_array_size(json_object_get(understood, "techniques")) > 0)
+        part_print(understood, "techniques", "techniques");
+    part_print(understood, "embedding", "embedding");
+    putchar('\n');
+}
+
+static void notes_print(const json_t *notes)
+{
+    json_t *note;
+    size_t i;
+
+    json_array_foreach (notes, i, note) {
+        CLEANUP(freep) char *s = show_text(note, SHOW_TEXT);
+
+        fprintf(stderr, "note: %s\n", s);
+    }
+}
+
 static void query_print(const json_t *result)
 {
     const json_t *hits = json_object_get(result, "hits");
     json_t *hit;
     size_t i;
 
+    understood_print(json_object_get(result, "understood"));
     json_array_foreach (hits, i, hit) {
         printf("%s%zu. ", i > 0 ? "\n" : "", i + 1);
         insight_print(hit);
@@ -177,6 +221,7 @@ static void query_print(const json_t *result)
         printf("no hits\n");
     putchar('\n');
     removed_print(json_object_get(result, "removed"));
+    notes_print(json_object_get(result, "notes"));
     fprintf(stderr, "%zu hit%s in %.2f ms\n", json_array_size(hits),
             json_array_size(hits) == 1 ? "" : "s", jsonx_num(result, "took_us", 0) / 1000);
 }

@@ -148,8 +148,9 @@ static void show_arms(const json_t *search)
 
     if (!json_is_object(arms))
         return;
-    printf("arms         %lld evaluations on memory's word, %lld without; %s owed to those without\n",
-           jsonx_int(arms, "memory", 0), jsonx_int(arms, "memory_free", 0), share);
+    printf(
+        "arms         %lld evaluations on memory's word, %lld without; %s owed to those without\n",
+        jsonx_int(arms, "memory", 0), jsonx_int(arms, "memory_free", 0), share);
     printf("             %s%s\n", jsonx_bool(arms, "retreat", 0) ? "memory has retreated: " : "",
            why);
 }
@@ -213,14 +214,23 @@ static void show_print(const json_t *s)
     static const struct {
         const char *label, *path;
     } lines[] = {
-        { "search", "id" },         { "state", "state" },
-        { "task", "task" },         { "device", "device" },
-        { "set", "set" },           { "proposer", "proposer" },
-        { "strategy", "strategy" }, { "warm", "warm" },
-        { "memory", "memory" },     { "seed", "seed" },         { "budget", "budget" },
-        { "spent", "spent" },       { "evaluations", "evaluations" },
-        { "failures", "failures" }, { "reason", "reason" },
-        { "cycles", "cycles" },     { "predictions", "predictions" },
+        { "search", "id" },
+        { "state", "state" },
+        { "task", "task" },
+        { "device", "device" },
+        { "set", "set" },
+        { "proposer", "proposer" },
+        { "strategy", "strategy" },
+        { "warm", "warm" },
+        { "memory", "memory" },
+        { "seed", "seed" },
+        { "budget", "budget" },
+        { "spent", "spent" },
+        { "evaluations", "evaluations" },
+        { "failures", "failures" },
+        { "reason", "reason" },
+        { "cycles", "cycles" },
+        { "predictions", "predictions" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)

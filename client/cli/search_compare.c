@@ -122,7 +122,8 @@ static void compare_print(const json_t *result)
 
     show_table(result, "searches", columns, "nothing to compare");
     printf("\nWITHIN 5 %%: evaluations until within 5 %% of the best that these searches found for "
-           "the task\nADOPTED, ADDED: the best is their product: adopted from memory, and added by the "
+           "the task\nADOPTED, ADDED: the best is their product: adopted from memory, and added by "
+           "the "
            "search\n");
 }
 

@@ -20,6 +20,7 @@
 #define METHOD_DEVICE_LIST "device.list"
 #define METHOD_DEVICE_SHOW "device.show"   /* {device} */
 #define METHOD_DEVICE_PROBE "device.probe" /* {name?, march?} */
+#define METHOD_DEVICE_IMPORT "device.import" /* {device} */
 
 /* {task, device?, proposer?, strategy?, cold?, seed?, set?, policy?, budget?} -> {id, state} */
 #define METHOD_SEARCH_START "search.start"
@@ -35,6 +36,14 @@
 #define METHOD_PROGRAM_LIST "program.list" /* {task?, device?} */
 #define METHOD_PROGRAM_SHOW "program.show" /* {program} */
 
+/* {device, from?, tasks?, toolchain?, budget?, control?, seed?}; start -> {id, state, joined} */
+#define METHOD_RETUNE_PLAN "retune.plan"
+#define METHOD_RETUNE_START "retune.start"
+#define METHOD_RETUNE_LIST "retune.list"
+#define METHOD_RETUNE_SHOW "retune.show"   /* {retune}, as are the next two */
+#define METHOD_RETUNE_WATCH "retune.watch" /* -> {id, state}, then the notifications below */
+#define METHOD_RETUNE_CANCEL "retune.cancel"
+
 #define METHOD_QUERY "query" /* {text, task?, device?, technique?, limit?, as_of?, explain?} */
 
 #define METHOD_INSIGHT_LIST "insight.list" /* {limit?} */
@@ -42,12 +51,14 @@
 #define METHOD_INSIGHT_ADD "insight.add"   /* {technique, statement, mechanism?, family?, ...} */
 #define METHOD_INSIGHT_RETRACT "insight.retract" /* {insight, reason} */
 
-#define METHOD_KB_STATS "kb.stats"
+#define METHOD_KB_STATS "kb.stats"   /* {calibration?} */
+#define METHOD_KB_DOCTOR "kb.doctor" /* {stale?} */
 #define METHOD_KB_VERIFY "kb.verify" /* {digest?} */
 #define METHOD_KB_IMPORT "kb.import" /* {format?, task?, device?} and a file */
 /* {task?, family?, device?, technique?, since?, ...} and an empty file to write to */
 #define METHOD_KB_EXPORT "kb.export"
 #define METHOD_KB_BACKUP "kb.backup" /* {dir} */
+#define METHOD_KB_GC "kb.gc"         /* {dry_run?} */
 #define METHOD_KB_KEY_SHOW "kb.key_show"
 #define METHOD_KB_KEY_TRUST "kb.key_trust" /* {key, name?} */
 #define METHOD_KB_KEY_LIST "kb.key_list"
@@ -59,6 +70,9 @@
  * once. */
 #define NOTIFY_SEARCH_EVENT "search.event"
 #define NOTIFY_SEARCH_END "search.end"
+/* The same of a watched retune: {retune, event}, then {retune, state}. */
+#define NOTIFY_RETUNE_EVENT "retune.event"
+#define NOTIFY_RETUNE_END "retune.end"
 /* {key, reason}: this connection read too slowly and is no longer subscribed; key ends in the
  * search's id. */
 #define NOTIFY_STREAM_DROPPED "stream.dropped"

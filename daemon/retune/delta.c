@@ -11,10 +11,26 @@
 
 /* Members that are compared when either record has them, in the order in which they are shown. */
 static const char *const numbers[] = {
-    "units",          "cores",           "threads",         "clock_mhz",          "memory_clock_mhz",
-    "read_gbs",       "copy_gbs",        "fma_gflops",      "bf16_gflops",        "memory_bytes",
-    "cache_bytes.l1d", "cache_bytes.l2", "cache_bytes.l3",  "shared_bytes.block", "shared_bytes.unit",
-    "registers.block", "registers.unit", "threads_per_block", "threads_per_unit", "warp",
+    "units",
+    "cores",
+    "threads",
+    "clock_mhz",
+    "memory_clock_mhz",
+    "read_gbs",
+    "copy_gbs",
+    "fma_gflops",
+    "bf16_gflops",
+    "memory_bytes",
+    "cache_bytes.l1d",
+    "cache_bytes.l2",
+    "cache_bytes.l3",
+    "shared_bytes.block",
+    "shared_bytes.unit",
+    "registers.block",
+    "registers.unit",
+    "threads_per_block",
+    "threads_per_unit",
+    "warp",
 };
 
 double delta_number(const json_t *device, const char *path)
@@ -81,8 +97,7 @@ static json_t *only_in(const json_t *a, const json_t *b)
     size_t i;
 
     json_array_foreach ((json_t *)a, i, item) {
-        if (i < DELTA_FEATURES_MAX && json_is_string(item) &&
-            !has_name(b, json_string_value(item)))
+        if (i < DELTA_FEATURES_MAX && json_is_string(item) && !has_name(b, json_string_value(item)))
             json_array_append(out, item);
     }
     return out;
@@ -144,15 +159,15 @@ json_t *delta_to_json(const struct delta *d)
     for (size_t i = 0; i < d->n; i++) {
         const struct delta_member *m = &d->members[i];
 
-        json_array_append_new(members, json_pack("{s:s, s:o, s:o, s:o}", "name", m->name, "from",
-                                                 number_or_null(m->from), "to",
-                                                 number_or_null(m->to), "ratio",
-                                                 number_or_null(m->to / m->from)));
+        json_array_append_new(members,
+                              json_pack("{s:s, s:o, s:o, s:o}", "name", m->name, "from",
+                                        number_or_null(m->from), "to", number_or_null(m->to),
+                                        "ratio", number_or_null(m->to / m->from)));
     }
     for (size_t i = 0; i < d->n_versions; i++)
-        json_array_append_new(versions, json_pack("{s:s, s:s, s:s}", "axis", d->versions[i].axis,
-                                                  "from", d->versions[i].from, "to",
-                                                  d->versions[i].to));
+        json_array_append_new(versions,
+                              json_pack("{s:s, s:s, s:s}", "axis", d->versions[i].axis, "from",
+                                        d->versions[i].from, "to", d->versions[i].to));
     return json_pack("{s:o, s:b, s:O, s:O, s:o, s:b}", "members", members, "features_known",
                      d->features_known, "added", d->added, "removed", d->removed, "versions",
                      versions, "same_class", d->same_class);

@@ -279,11 +279,11 @@ static bool survival_doubted(const struct label_input *in, struct labelled *out)
 static bool evidence_thin(const struct label_input *in, struct labelled *out)
 {
     const struct label_evidence *e = in->old;
-    const char *why = pairs(e) == 0              ? "it rests on failures alone"
-                      : pairs(e) == 1            ? "it rests on one pair"
-                      : e->sums.blind == 0       ? "all its confirmations were steered"
+    const char *why = pairs(e) == 0             ? "it rests on failures alone"
+                      : pairs(e) == 1           ? "it rests on one pair"
+                      : e->sums.blind == 0      ? "all its confirmations were steered"
                       : certainty(e) < one_sign ? "its evidence has both signs"
-                                                 : NULL;
+                                                : NULL;
 
     if (why == NULL)
         return false;
@@ -304,7 +304,8 @@ static double probability_wrong(const struct label_input *in, const struct label
     if (l->ground == GROUND_CONFIRMED)
         return 1 - certainty(in->new);
     if (in->toolchain_only)
-        keeps = fmax(keeps, survival_high); /* another compiler is a smaller step than another GPU */
+        keeps =
+            fmax(keeps, survival_high); /* another compiler is a smaller step than another GPU */
     if (l->label == LABEL_CARRY)
         keeps = fmax(keeps, survival_high);
     return sign * (1 - keeps) + (1 - sign) * keeps;

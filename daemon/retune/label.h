@@ -58,11 +58,11 @@ struct label_input {
     const struct claim *claim;
     const struct label_evidence *old, *new; /* on either device */
     const struct delta *delta;
-    const json_t *device;              /* the new one's record */
-    const char *versions;              /* its versions */
+    const json_t *device;               /* the new one's record */
+    const char *versions;               /* its versions */
     const struct roofline_shift *shift; /* of the tasks that the evidence is of, added up */
     struct survival_rate survival;
-    bool value_missing; /* no valid assignment on the new device has the claim's value */
+    bool value_missing;  /* no valid assignment on the new device has the claim's value */
     bool toolchain_only; /* same device: only versions may have changed */
 };
 

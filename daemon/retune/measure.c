@@ -37,8 +37,8 @@ static void recorded_scope(const char *task, const json_t *device, struct search
 }
 
 int measure_start(struct daemon *d, const json_t *device, const json_t *step, uint64_t seed,
-                  unsigned try, struct search_scope *scope, json_t **program, eval_done_fn *done,
-                  void *ctx, struct eval_job **out, struct err *err)
+                  struct search_scope *scope, json_t **program, eval_done_fn *done, void *ctx,
+                  struct eval_job **out, struct err *err)
 {
     const char *task = jsonx_str(step, "task", "");
     const struct pack_definition *def = packs_find(d->packs, task);
@@ -49,7 +49,7 @@ int measure_start(struct daemon *d, const json_t *device, const json_t *step, ui
     struct eval_request req = { .definition = task,
                                 .set = RECORDED_SET,
                                 .device = jsonx_str(device, "name", ""),
-                                .seed = seed + try,
+                                .seed = seed,
                                 .threads = (uint32_t)d->conf->eval_threads,
                                 .limits = eval_default_limits(),
                                 .timing = { (uint32_t)d->conf->pairs_min,
@@ -64,10 +64,10 @@ int measure_start(struct daemon *d, const json_t *device, const json_t *step, ui
     }
     if (def->pack->space == NULL)
         return err_set(err, ERR_INVALID, "task '%s' has no tunable template any more", task);
-    if (rpc_eval_set(def, NULL, &set, err) != 0 ||
+    if (rpc_eval_set(def, jsonx_str(step, "set", NULL), &set, err) != 0 ||
         rpc_eval_defines(def->pack, assignment, &values, err) != 0)
         return -1;
-    rpc_search_scope(d, def, device, scope);
+    rpc_search_scope(d, def, set, device, scope);
     *program = searches_program(scope, def->pack->template.text, def->pack->space);
     req.pack = def->pack;
     req.set = set->name;

@@ -16,14 +16,14 @@
 struct daemon;
 
 /*
- * Starts the evaluation of a step, {task, assignment}, on the device of the record. Fills the
+ * Starts the evaluation of a step, {task, set, assignment}, on the device of the record. Fills the
  * zeroed *scope (release with search_scope_release) and *program (a fresh KB_PROGRAM document; NULL
- * for a recorded task, whose program is stored) as measure_record wants them. `try` is 0 for the
- * first attempt. ERR_NOT_FOUND, ERR_INVALID (the task is gone or has changed), ERR_IO. Thread: loop.
+ * for a recorded task, whose program is stored) as measure_record wants them. ERR_NOT_FOUND,
+ * ERR_INVALID (the task is gone or has changed), ERR_IO. Thread: loop.
  */
 int measure_start(struct daemon *d, const json_t *device, const json_t *step, uint64_t seed,
-                  unsigned try, struct search_scope *scope, json_t **program, eval_done_fn *done,
-                  void *ctx, struct eval_job **out, struct err *err);
+                  struct search_scope *scope, json_t **program, eval_done_fn *done, void *ctx,
+                  struct eval_job **out, struct err *err);
 
 /*
  * Adds to the batch: the evaluation as a fact, the program, and evidence from this result beside

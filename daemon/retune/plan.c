@@ -69,8 +69,8 @@ size_t plan_order(const struct plan_candidate *candidates, size_t n, const json_
             }
         }
         c = &candidates[left[best].candidate];
-        out[planned++] =
-            (struct plan_item){ left[best].candidate, missing(c, have), best_cost, left[best].value };
+        out[planned++] = (struct plan_item){ left[best].candidate, missing(c, have), best_cost,
+                                             left[best].value };
         for (size_t k = 0; k < PLAN_KEYS; k++)
             if (c->keys[k] != NULL)
                 json_object_set_new(have, c->keys[k], json_true());

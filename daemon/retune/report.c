@@ -8,7 +8,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "kb.h"
-#include "search/search.h"
+#include "retune/curve.h"
 
 static const double near_best = 0.04879; /* log of 1.05: within 5 % */
 static const double gain_least = 0.02;   /* a best program that is better by less is the same */
@@ -122,10 +122,10 @@ int report_verdict(const json_t *insight, const json_t *steps, const json_t *res
 
 static json_t *row_of(const json_t *insight, const char *how, const char *why)
 {
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:f}", "insight", jsonx_str(insight, "id", ""),
-                            "statement", jsonx_str(insight, "statement", ""), "how", how, "ground",
-                            why, "effect_from",
-                            jsonx_num(json_object_get(insight, "effect_from"), "mean", 0));
+    json_t *row =
+        json_pack("{s:s, s:s, s:s, s:s, s:f}", "insight", jsonx_str(insight, "id", ""), "statement",
+                  jsonx_str(insight, "statement", ""), "how", how, "ground", why, "effect_from",
+                  jsonx_num(json_object_get(insight, "effect_from"), "mean", 0));
 
     if (json_object_get(insight, "task") != NULL)
         json_object_set(row, "task", json_object_get(insight, "task"));
@@ -149,8 +149,8 @@ static void place_tested(const json_t *insight, const json_t *steps, const json_
     json_t *row;
 
     if (verdict == 2) {
-        json_array_append_new(l->open, row_of(insight, "not measured",
-                                              jsonx_str(insight, "why", "")));
+        json_array_append_new(l->open,
+                              row_of(insight, "not measured", jsonx_str(insight, "why", "")));
         return;
     }
     if (only_failed && failures > 0) {
@@ -213,9 +213,8 @@ static void add_possible(const json_t *doc, json_t *gained)
     }
     json_array_foreach (json_object_get(doc, "tasks"), i, item) {
         json_array_foreach (json_object_get(item, "new_values"), k, value)
-            json_array_append_new(gained,
-                                  json_pack("{s:O, s:s}", "value", value, "task",
-                                            jsonx_str(item, "task", "")));
+            json_array_append_new(gained, json_pack("{s:O, s:s}", "value", value, "task",
+                                                    jsonx_str(item, "task", "")));
     }
 }
 
@@ -223,11 +222,11 @@ static void add_possible(const json_t *doc, json_t *gained)
 
 /* What was measured for a task, in order: verification first, then its warm search. */
 struct series {
-    double *log;           /* NaN for a failure */
-    json_t **assignments;  /* borrowed or owned, see `own` */
+    double *log;          /* NaN for a failure */
+    json_t **assignments; /* borrowed; those of searches from `own` */
     size_t n, cap;
     size_t verified; /* how many are of the verification */
-    json_t *own;     /* array that keeps assignments of searches */
+    json_t *own;     /* array; owned */
     double known;    /* best that was known without measuring, log; NaN for none */
     json_t *known_assignment;
 };
@@ -272,18 +271,16 @@ static void series_verified(struct series *s, const char *task, const json_t *st
 
 static int series_search(struct kb *kb, struct series *s, const char *id, struct err *err)
 {
-    struct search *search;
+    struct curve curve;
 
-    if (search_load(kb, id, true, &search, err) != 0)
-        return err_ctx(err, "a retune's search");
-    for (uint64_t n = 1; n <= search_measured(search); n++) {
-        const struct trial *t = search_trial(search, n);
-        json_t *assignment = space_to_json(search->space, t->a);
-
-        json_array_append_new(s->own, assignment);
-        series_add(s, t->ok ? 1e-6 * (double)t->objective_q : NAN, assignment);
+    if (curve_read(kb, id, &curve, err) != 0)
+        return -1;
+    for (size_t i = 0; i < curve.n; i++) {
+        json_array_append(s->own,
+                          curve.points[i].assignment ? curve.points[i].assignment : json_null());
+        series_add(s, curve.points[i].log, json_array_get(s->own, json_array_size(s->own) - 1));
     }
-    search_free(search);
+    curve_release(&curve);
     return 0;
 }
 
@@ -322,8 +319,7 @@ static int add_searches(struct kb *kb, struct series *s, const char *task, const
 
     json_array_foreach (json_object_get(progress, "searches"), i, search) {
         if (strcmp(jsonx_str(search, "task", ""), task) != 0 ||
-            strcmp(jsonx_str(search, "kind", ""), kind) != 0 ||
-            !jsonx_bool(search, "started", 0))
+            strcmp(jsonx_str(search, "kind", ""), kind) != 0 || !jsonx_bool(search, "started", 0))
             continue;
         if (series_search(kb, s, jsonx_str(search, "id", ""), err) != 0)
             return -1;
@@ -383,7 +379,9 @@ static void set_saved(json_t *row, const json_t *task, double cold, size_t to_be
 {
     double evals = cold - (double)to_best, seconds = evals * jsonx_num(task, "eval_s", 1);
 
-    if (cold <= 0 || to_best == 0) {
+    /* What a warm search took says little of a cold one. */
+    if (cold <= 0 || to_best == 0 ||
+        strcmp(jsonx_str(json_object_get(row, "cold"), "basis", ""), "past warm searches") == 0) {
         json_object_set_new(row, "saved_evaluations", json_null());
         return;
     }
@@ -407,14 +405,13 @@ static void set_retuned(json_t *row, const struct series *s, double *best, size_
         json_object_set_new(row, "retuned", json_null());
         return;
     }
-    json_object_set_new(
-        row, "retuned",
-        json_pack("{s:f, s:O, s:s, s:I}", "objective", exp(*best), "assignment",
-                  known ? s->known_assignment : s->assignments[top], "by",
-                  known              ? "known before"
-                  : top < s->verified ? "verification"
-                                      : "search",
-                  "evaluations", (json_int_t)*to_best));
+    json_object_set_new(row, "retuned",
+                        json_pack("{s:f, s:O, s:s, s:I}", "objective", exp(*best), "assignment",
+                                  known ? s->known_assignment : s->assignments[top], "by",
+                                  known               ? "known before"
+                                  : top < s->verified ? "verification"
+                                                      : "search",
+                                  "evaluations", (json_int_t)*to_best));
 }
 
 /* A best program that is better than what was carried over is something gained. */
@@ -445,10 +442,9 @@ static int task_row(struct kb *kb, const json_t *doc, const json_t *progress, co
     if (add_searches(kb, &s, name, "warm", progress, err) == 0 &&
         add_searches(kb, &control, name, "control", progress, err) == 0) {
         row = json_pack("{s:s, s:O, s:{s:o, s:s}, s:I}", "task", name, "old",
-                        json_object_get(task, "old"), "carried", "objective",
-                        factor_or_null(there), "status",
-                        carried ? jsonx_str(carried, "status", "") : "not measured", "evaluations",
-                        (json_int_t)s.n);
+                        json_object_get(task, "old"), "carried", "objective", factor_or_null(there),
+                        "status", carried ? jsonx_str(carried, "status", "") : "not measured",
+                        "evaluations", (json_int_t)s.n);
         if (json_object_get(task, "why_not") != NULL)
             json_object_set(row, "why_not", json_object_get(task, "why_not"));
         set_retuned(row, &s, &best, &to_best);

@@ -124,8 +124,8 @@ static int tell(const struct insight *in, const struct devices *devices, const s
 
         if (tally[d].stale == 0 || tally[d].fresh > 0)
             continue;
-        s.n_changes = versions_compare(tally[d].versions, devices->versions[d], changes,
-                                       VERSIONS_AXES_MAX);
+        s.n_changes =
+            versions_compare(tally[d].versions, devices->versions[d], changes, VERSIONS_AXES_MAX);
         if (fn(ctx, &s) != 0)
             return 1;
     }

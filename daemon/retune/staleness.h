@@ -16,7 +16,7 @@ struct stale_insight {
     const char *device;
     size_t n_changes; /* at least 1 */
     const struct versions_change *changes;
-    uint32_t stale; /* pieces of evidence under other versions; there is none under the present */
+    uint32_t stale;  /* pieces of evidence under other versions; there is none under the present */
     uint64_t last_s; /* when it was measured last */
 };
 

@@ -42,11 +42,6 @@ static int read_device(struct kb *kb, const char *name, json_t **out, struct err
 
 static int find_devices(struct survey *s, struct err *err)
 {
-    if (strcmp(s->from_name, s->req->device) == 0 && !s->req->toolchain)
-        return err_set(err, ERR_INVALID,
-                       "'from' and 'device' are both '%s'; with 'toolchain' its own versions are "
-                       "compared",
-                       s->req->device);
     if (read_device(s->kb, s->from_name, &s->from, err) != 0)
         return -1;
     delta_of(s->from, s->to, &s->delta);
@@ -68,13 +63,14 @@ static json_t *factor_or_null(bool known, int64_t q)
 static json_t *task_json(const struct survey_task *t)
 {
     const struct survey_record *old = &t->old.v[0];
-    json_t *j = json_pack("{s:s, s:s, s:b, s:b, s:{s:o, s:O, s:s, s:I}, s:f, s:b}", "task", t->name,
-                          "family", t->family, "recorded", t->recorded, "measurable",
-                          t->why_not[0] == '\0', "old", "objective",
-                          factor_or_null(true, old->objective_q), "assignment", old->assignment,
-                          "evaluation", old->id.hex, "records", (json_int_t)t->old.n, "eval_s",
-                          t->eval_s, "eval_known", t->eval_known);
+    json_t *j =
+        json_pack("{s:s, s:s, s:s, s:b, s:b, s:{s:o, s:O, s:s, s:I}, s:f, s:b}", "task", t->name,
+                  "family", t->family, "set", t->set, "recorded", t->recorded, "measurable",
+                  t->why_not[0] == '\0', "old", "objective", factor_or_null(true, old->objective_q),
+                  "assignment", old->assignment, "evaluation", old->id.hex, "records",
+                  (json_int_t)t->old.n, "eval_s", t->eval_s, "eval_known", t->eval_known);
 
+    json_object_set_new(j, "new_values", survey_new_values(t));
     if (t->why_not[0])
         json_object_set_new(j, "why_not", json_string(t->why_not));
     if (t->carried >= 0) {
@@ -103,12 +99,12 @@ static json_t *effect_json(const struct label_evidence *e)
 static json_t *insight_json(const struct survey *s, const struct survey_insight *si)
 {
     const struct claim *c = &si->in.claim;
-    json_t *j = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:o}", "id", si->in.id.hex, "label",
-        retune_label_name(si->label.label), "ground", retune_ground_name(si->label.ground), "why",
-        si->label.text, "technique", c->technique, "statement", c->statement, "param", c->param,
-        "with", c->with_value, "without", c->without_value, "p_wrong", si->label.p_wrong, "relying",
-        (json_int_t)si->relying, "effect_from", effect_json(&si->old));
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:o}", "id",
+                          si->in.id.hex, "label", retune_label_name(si->label.label), "ground",
+                          retune_ground_name(si->label.ground), "why", si->label.text, "technique",
+                          c->technique, "statement", c->statement, "param", c->param, "with",
+                          c->with_value, "without", c->without_value, "p_wrong", si->label.p_wrong,
+                          "relying", (json_int_t)si->relying, "effect_from", effect_json(&si->old));
 
     if (si->new.sums.blind + si->new.sums.steered > 0)
         json_object_set_new(j, "effect_to", effect_json(&si->new));
@@ -129,8 +125,8 @@ static void add_step(struct survey *s, json_t *steps, json_t *index, size_t task
 
     if (json_object_get(index, key) != NULL)
         return;
-    step = json_pack("{s:s, s:O, s:s}", "task", t->name, "assignment", (json_t *)assignment, "why",
-                     why);
+    step = json_pack("{s:s, s:s, s:O, s:s}", "task", t->name, "set", t->set, "assignment",
+                     (json_t *)assignment, "why", why);
     if (insight != NULL)
         json_object_set_new(step, "insight", json_string(insight));
     known = survey_known(t, assignment);
@@ -191,11 +187,11 @@ static void add_plan(struct survey *s, json_t *plan, json_t *steps, json_t *inde
     for (size_t k = 0; k < planned; k++) {
         const struct survey_insight *si = &s->insights[insights[items[k].candidate]];
 
-        json_array_append_new(
-            plan, json_pack("{s:s, s:s, s:f, s:f, s:I, s:s}", "insight", si->in.id.hex, "task",
-                            s->tasks[si->task].name, "cost", items[k].cost_s, "value",
-                            items[k].value, "evaluations", (json_int_t)items[k].evaluations,
-                            "statement", si->in.claim.statement));
+        json_array_append_new(plan, json_pack("{s:s, s:s, s:f, s:f, s:I, s:s}", "insight",
+                                              si->in.id.hex, "task", s->tasks[si->task].name,
+                                              "cost", items[k].cost_s, "value", items[k].value,
+                                              "evaluations", (json_int_t)items[k].evaluations,
+                                              "statement", si->in.claim.statement));
         for (size_t p = 0; p < PLAN_KEYS; p++)
             add_step(s, steps, index, si->task, si->keys[p], si->assignments[p], "tests an insight",
                      si->in.id.hex);
@@ -219,25 +215,33 @@ static json_t *document(struct survey *s)
         json_array_append_new(insights, insight_json(s, &s->insights[i]));
     add_carried(s, steps, index);
     add_plan(s, plan, steps, index);
-    doc = json_pack("{s:i, s:s, s:s, s:b, s:b, s:{s:I, s:f}, s:I, s:O, s:O, s:o, s:O, s:o, s:o, s:o, "
-                    "s:o, s:I}",
-                    "format", 1, "device", r->device, "from", s->from_name, "toolchain",
-                    r->toolchain, "control", r->control, "budget", "evals",
-                    (json_int_t)(r->evals ? r->evals : EVALS_PER_TASK * MAX(measurable, 1)), "time",
-                    r->time_s, "seed", (json_int_t)r->seed, "device_record", s->to, "from_record",
-                    s->from, "delta", delta, "roofline", s->roofline, "tasks", tasks, "insights",
-                    insights, "plan", plan, "steps", steps, "left_out", (json_int_t)s->left_out);
+    doc =
+        json_pack("{s:i, s:s, s:s, s:b, s:b, s:{s:I, s:f}, s:I, s:O, s:O, s:o, s:O, s:o, s:o, s:o, "
+                  "s:o, s:I}",
+                  "format", 1, "device", r->device, "from", s->from_name, "toolchain", r->toolchain,
+                  "control", r->control, "budget", "evals",
+                  (json_int_t)(r->evals ? r->evals : EVALS_PER_TASK * MAX(measurable, 1)), "time",
+                  r->time_s, "seed", (json_int_t)r->seed, "device_record", s->to, "from_record",
+                  s->from, "delta", delta, "roofline", s->roofline, "tasks", tasks, "insights",
+                  insights, "plan", plan, "steps", steps, "left_out", (json_int_t)s->left_out);
+    if (doc != NULL)
+        json_object_set_new(doc, "asked", r->tasks ? json_deep_copy(r->tasks) : json_array());
     return doc;
 }
 
 int survey_make(struct kb *kb, const struct packs *packs, const struct survey_request *req,
                 json_t **out, struct err *err)
 {
-    struct survey s = { .kb = kb, .packs = packs, .req = req, .survival = survival_new(),
-                        .roofline = json_array() };
+    struct survey s = {
+        .kb = kb, .packs = packs, .req = req, .survival = survival_new(), .roofline = json_array()
+    };
     int rc = -1;
 
-    if (read_device(kb, req->device, &s.to, err) == 0) {
+    if (req->from != NULL && strcmp(req->from, req->device) == 0 && !req->toolchain) {
+        err_set(err, ERR_INVALID,
+                "'from' and 'device' are both '%s'; with 'toolchain' its own versions are compared",
+                req->device);
+    } else if (read_device(kb, req->device, &s.to, err) == 0) {
         s.versions = versions_of_device(s.to);
         rc = survey_find_tasks(&s, err);
     }

@@ -20,8 +20,8 @@ struct packs;
 enum { SURVEY_TASKS_MAX = 256, SURVEY_INSIGHTS_MAX = 5000 };
 
 struct survey_request {
-    const char *device;  /* the new one; must be known */
-    const char *from;    /* NULL: the device with most evaluations of the tasks that is not `device` */
+    const char *device; /* the new one; must be known */
+    const char *from; /* NULL: the device with most evaluations of the tasks that is not `device` */
     const json_t *tasks; /* array of names; NULL or empty: all that were measured on `from` */
     bool toolchain;      /* same device, other versions */
     bool control;        /* a cold search per task is run for comparison */

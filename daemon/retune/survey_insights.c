@@ -130,18 +130,6 @@ static bool has_evidence(const struct label_evidence *e)
 
 /* ---- How it could be tested ---- */
 
-/* Does any listed row have this value? Constrained spaces are sampled: their values are all
- * meant. */
-static bool value_is_valid(const struct space *space, size_t p, int value)
-{
-    if (value < 0)
-        return false;
-    for (size_t k = 0; k < space_rows(space); k++)
-        if (space_row(space, k)[p] == value)
-            return true;
-    return space_rows(space) == 0;
-}
-
 /* The side of the claim that an assignment in JSON is on: 1 with, -1 without, 0 neither. */
 static int side_of(const struct claim *c, const json_t *assignment)
 {
@@ -247,8 +235,9 @@ static void find_test(struct survey *s, struct survey_insight *si)
             continue;
         p = space_find(t->space, c->param);
         spaces = true;
-        value |= p >= 0 && value_is_valid(t->space, (size_t)p,
-                                          space_value_find(t->space, (size_t)p, c->with_value));
+        value |=
+            p >= 0 && survey_value_is_valid(t->space, (size_t)p,
+                                            space_value_find(t->space, (size_t)p, c->with_value));
         if (t->why_not[0] || si->task != SIZE_MAX || !find_pair(t, c, first, second))
             continue;
         keep_pair(si, t, i, first, second);

@@ -8,12 +8,12 @@
 #include "base/str.h"
 #include "eval/pack.h"
 #include "eval/recorded_store.h"
+#include "retune/curve.h"
 #include "retune/survey_impl.h"
 #include "search/search.h"
 #include "search/space_table.h"
 
 enum { COLD_SEARCHES_MAX = 16, DEVICES_MAX = 64 };
-static const double near_best_q = 48790; /* micro-log of 1.05: within 5 % */
 
 /* ---- Which tasks, which old device ---- */
 
@@ -130,7 +130,7 @@ static int take_record(void *ctx, uint64_t seq, const struct id *id, const struc
         return 0;
     r->v = xgrow(r->v, &r->cap, r->n + 1, sizeof(*r->v));
     r->v[r->n++] = (struct survey_record){ json_incref(e->assignment), e->objective_q, e->sd_q, *id,
-                                           xstrdup(e->status) };
+                                           xstrdup(e->status),         xstrdup(e->set) };
     return 0;
 }
 
@@ -151,12 +151,54 @@ static int better_record(const void *pa, const void *pb)
     return strcmp(a->id.hex, b->id.hex);
 }
 
+static void record_release(struct survey_record *r)
+{
+    json_decref(r->assignment);
+    free(r->status);
+    free(r->set);
+}
+
+/* Ratios over different workloads cannot be compared: only those of one set stay. */
+static void keep_set(struct survey_records *r, const char *set)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->n; i++) {
+        if (strcmp(r->v[i].set, set) != 0)
+            record_release(&r->v[i]);
+        else
+            r->v[kept++] = r->v[i];
+    }
+    r->n = kept;
+}
+
+/* The set that most records with a result are of; the first by name of several. "" for none. */
+static char *common_set(const struct survey_records *r)
+{
+    const char *best = "";
+    size_t most = 0;
+    bool new;
+
+    for (size_t i = 0; i < r->n; i++) {
+        size_t n = 0;
+
+        new = true;
+        for (size_t k = 0; k < i && new; k++)
+            new = strcmp(r->v[k].set, r->v[i].set) != 0;
+        for (size_t k = i; k < r->n && new; k++)
+            n += is_ok(&r->v[k]) && strcmp(r->v[k].set, r->v[i].set) == 0;
+        if (n > most || (n == most && n > 0 && strcmp(r->v[i].set, best) < 0)) {
+            most = n;
+            best = r->v[i].set;
+        }
+    }
+    return xstrdup(best);
+}
+
 static void records_release(struct survey_records *r)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        json_decref(r->v[i].assignment);
-        free(r->v[i].status);
-    }
+    for (size_t i = 0; i < r->n; i++)
+        record_release(&r->v[i]);
     free(r->v);
     *r = (struct survey_records){ 0 };
 }
@@ -164,12 +206,19 @@ static void records_release(struct survey_records *r)
 static int read_records(struct survey *s, struct survey_task *t, struct err *err)
 {
     struct take old = { NULL, &t->old }, new = { s->versions, &t->new };
+    CLEANUP(freep) char *set = NULL;
 
     if (kb_each_evaluation(s->kb, t->name, s->from_name, UINT64_MAX, take_record, &old, err) != 0)
         return -1;
+    if (kb_each_evaluation(s->kb, t->name, s->req->device, UINT64_MAX, take_record, &new, err) != 0)
+        return -1;
+    set = common_set(&t->old);
+    keep_set(&t->old, set);
+    keep_set(&t->new, set);
     if (t->old.n > 0)
         qsort(t->old.v, t->old.n, sizeof(*t->old.v), better_record);
-    return kb_each_evaluation(s->kb, t->name, s->req->device, UINT64_MAX, take_record, &new, err);
+    t->set = t->old.n > 0 ? t->old.v[0].set : "";
+    return 0;
 }
 
 /* ---- The space on the new device ---- */
@@ -256,6 +305,44 @@ const struct survey_record *survey_known(const struct survey_task *t, const json
     return NULL;
 }
 
+/* ---- Values ---- */
+
+/* Constrained spaces list no rows: all their values are meant. */
+bool survey_value_is_valid(const struct space *space, size_t p, int value)
+{
+    if (value < 0)
+        return false;
+    for (size_t k = 0; k < space_rows(space); k++)
+        if (space_row(space, k)[p] == value)
+            return true;
+    return space_rows(space) == 0;
+}
+
+json_t *survey_new_values(const struct survey_task *t)
+{
+    json_t *out = json_array();
+
+    for (size_t p = 0; t->space != NULL && p < space_n(t->space); p++) {
+        const struct space_param *param = space_param(t->space, p);
+
+        for (uint16_t v = 0; v < param->n_values && param->n_values > 1; v++) {
+            json_auto_t *value = space_value_json(t->space, p, v);
+            bool failed = false, worked = false;
+
+            for (size_t i = 0; i < t->old.n && !worked; i++) {
+                if (!json_equal(json_object_get(t->old.v[i].assignment, param->name), value))
+                    continue;
+                worked = is_ok(&t->old.v[i]);
+                failed = true;
+            }
+            if (failed && !worked && survey_value_is_valid(t->space, p, v))
+                json_array_append_new(
+                    out, json_pack("{s:s, s:O}", "param", param->name, "value", value));
+        }
+    }
+    return out;
+}
+
 /* ---- What past searches took ---- */
 
 struct past {
@@ -265,7 +352,7 @@ struct past {
         size_t task;
         char id[SEARCH_ID_MAX], device[100];
         bool cold;
-    } *v;
+    } * v;
 };
 
 static int list_search(void *ctx, const char *key, const json_t *doc)
@@ -288,20 +375,6 @@ static int list_search(void *ctx, const char *key, const json_t *doc)
     return 0;
 }
 
-/* Evaluations until within 5 % of the search's own best. */
-static uint64_t evaluations_to_best(const struct search *search)
-{
-    int64_t best = search_best_q(search);
-
-    for (uint64_t n = 1; n <= search_measured(search); n++) {
-        const struct trial *t = search_trial(search, n);
-
-        if (t->ok && (double)t->objective_q >= (double)best - near_best_q)
-            return n;
-    }
-    return 0;
-}
-
 static int by_double(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -315,7 +388,8 @@ static double median(double *v, size_t n)
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-/* Cold searches of the task, on any device; warm ones only where there is no cold one. */
+/* Cold searches of the task, on any device; warm ones only where there is no cold one. Their
+ * feedback knows operations and bytes of the workloads. */
 static void read_past(struct survey *s, const struct past *p, size_t task)
 {
     double evals[COLD_SEARCHES_MAX], seconds[COLD_SEARCHES_MAX];
@@ -326,21 +400,22 @@ static void read_past(struct survey *s, const struct past *p, size_t task)
 
         for (size_t i = p->n; i > 0 && n < COLD_SEARCHES_MAX; i--) {
             const struct past_search *ps = &p->v[i - 1];
-            struct search *search;
             struct err ignored;
-            uint64_t to_best;
+            struct curve curve;
+            size_t to_best;
 
             if (ps->task != task || ps->cold != (cold == 1) ||
-                search_load(s->kb, ps->id, true, &search, &ignored) != 0)
+                curve_read(s->kb, ps->id, &curve, &ignored) != 0)
                 continue;
-            to_best = evaluations_to_best(search);
+            to_best = curve_to_best(&curve);
             if (to_best > 0) {
                 evals[n++] = (double)to_best;
-                if (search->wall_ns > 0)
-                    seconds[timed++] =
-                        1e-9 * (double)search->wall_ns / (double)search_measured(search);
+                if (curve.wall_ns > 0)
+                    seconds[timed++] = 1e-9 * (double)curve.wall_ns / (double)curve.n;
             }
-            search_free(search);
+            if (t->workloads == NULL)
+                t->workloads = TAKE(curve.workloads);
+            curve_release(&curve);
         }
         if (n > 0) {
             t->cold_searches = (unsigned)n;
@@ -352,45 +427,6 @@ static void read_past(struct survey *s, const struct past *p, size_t task)
             t->eval_known = true;
         }
     }
-}
-
-/* ---- Operations and bytes of the workloads, from a search's feedback ---- */
-
-static int take_workloads(void *ctx, uint64_t seq, const json_t *event)
-{
-    const json_t *rows = json_object_get(json_object_get(event, "feedback"), "workloads");
-    json_t *out, *row;
-    size_t i;
-
-    (void)seq;
-    if (json_array_size(rows) == 0)
-        return 0;
-    out = json_array();
-    json_array_foreach ((json_t *)rows, i, row) {
-        double ns = 1e3 * jsonx_num(row, "candidate_us", NAN);
-        double flops = ns * jsonx_num(row, "gflops", NAN), bytes = ns * jsonx_num(row, "gbs", NAN);
-
-        if (isfinite(flops) && bytes > 0)
-            json_array_append_new(out, json_pack("{s:s, s:f, s:f}", "name",
-                                                 jsonx_str(row, "name", ""), "flops", flops,
-                                                 "bytes", bytes));
-    }
-    if (json_array_size(out) == 0) {
-        json_decref(out);
-        return 0;
-    }
-    *(json_t **)ctx = out;
-    return 1;
-}
-
-static void read_workloads(struct survey *s, const struct past *p, size_t task)
-{
-    struct survey_task *t = &s->tasks[task];
-    struct err ignored;
-
-    for (size_t i = p->n; i > 0 && t->workloads == NULL; i--)
-        if (p->v[i - 1].task == task)
-            kb_each_event(s->kb, p->v[i - 1].id, 0, take_workloads, &t->workloads, &ignored);
 }
 
 /* ---- All of it ---- */
@@ -455,10 +491,8 @@ int survey_find_tasks(struct survey *s, struct err *err)
                        "retune",
                        s->from_name);
     rc = kb_each_doc(s->kb, KB_SEARCH, list_search, &past, err);
-    for (i = 0; rc == 0 && i < s->n_tasks; i++) {
+    for (i = 0; rc == 0 && i < s->n_tasks; i++)
         read_past(s, &past, i);
-        read_workloads(s, &past, i);
-    }
     free(past.v);
     return rc;
 }

@@ -43,12 +43,14 @@ struct rpc_method {
 /* Groups of rows, one per file; each ends with a row of zeros. rpc_groups lists them all, NULL
  * last. */
 extern const struct rpc_method rpc_device_methods[];
+extern const struct rpc_method rpc_doctor_methods[];
 extern const struct rpc_method rpc_eval_methods[];
 extern const struct rpc_method rpc_insight_methods[];
 extern const struct rpc_method rpc_kb_methods[];
 extern const struct rpc_method rpc_pack_methods[];
 extern const struct rpc_method rpc_program_methods[];
 extern const struct rpc_method rpc_query_methods[];
+extern const struct rpc_method rpc_retune_methods[];
 extern const struct rpc_method rpc_search_methods[];
 extern const struct rpc_method rpc_status_methods[];
 extern const struct rpc_method rpc_task_methods[];

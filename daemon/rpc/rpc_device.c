@@ -87,7 +87,33 @@ static void device_probe_call(struct rpc_call *call, void *params)
     device_probe(rpc_daemon(call), p->name, p->march, probe_done, call);
 }
 
+struct import_params {
+    json_t *device;
+};
+
+static const struct param import_rows[] = {
+    { "device", PARAM_JSON, offsetof(struct import_params, device), PARAM_REQUIRED,
+      "the record; docs/design.md section 5 has its members", 0, 0, NULL, 0 },
+    { 0 },
+};
+
+static int import_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    return device_import(d, ((struct import_params *)params)->device, result, err);
+}
+
+static void device_import_call(struct rpc_call *call, void *params)
+{
+    (void)params;
+    rpc_run(call, import_run);
+}
+
 const struct rpc_method rpc_device_methods[] = {
+    { METHOD_DEVICE_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE,
+      device_import_call,
+      "Store what is known of a machine that is not here, such as one whose tuning space was "
+      "recorded. The same again changes nothing.",
+      "{device, changed}", NULL },
     { METHOD_DEVICE_LIST, NULL, 0, 0, device_list, "The known machine targets.",
       "{devices[device]}", NULL },
     { METHOD_DEVICE_PROBE, probe_rows, sizeof(struct probe_params), RPC_WRITE, device_probe_call,

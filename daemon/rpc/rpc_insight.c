@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "daemon.h"
@@ -10,6 +11,7 @@
 #include "proto/methods.h"
 #include "rpc/answer.h"
 #include "rpc/rpc.h"
+#include "search/history.h"
 
 enum {
     LIST_DEFAULT = 100,
@@ -99,27 +101,119 @@ struct insight_params {
 
 static const struct param show_rows[] = { INSIGHT_ROW, { 0 } };
 
+static const struct insight_sums *foreign_part(const struct insight *in, const char *key)
+{
+    for (size_t i = 0; i < in->n_foreign; i++)
+        if (strcmp(in->foreign[i].key, key) == 0)
+            return &in->foreign[i].sums;
+    return NULL;
+}
+
+static json_t *mean_json(int64_t sum_q, uint32_t n)
+{
+    return n > 0 ? json_real((double)sum_q * 1e-6 / n) : json_null();
+}
+
+static json_t *cell_json(const struct insight *in, const struct insight_cell *cell)
+{
+    const struct insight_sums *s = &cell->sums, *f = foreign_part(in, cell->key);
+
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "cell", cell->key, "blind",
+                     (json_int_t)s->blind, "steered", (json_int_t)s->steered, "positive",
+                     (json_int_t)s->positive, "negative", (json_int_t)s->negative, "failures",
+                     (json_int_t)s->failures, "foreign",
+                     (json_int_t)(f ? f->blind + f->steered : 0), "mean",
+                     mean_json(s->effect_q, s->blind + s->steered), "blind_mean",
+                     mean_json(s->blind_q, s->blind));
+}
+
 static json_t *cells_json(const struct insight *in)
 {
     json_t *cells = json_array();
 
-    for (size_t i = 0; i < in->n_cells; i++) {
-        const struct insight_sums *s = &in->cells[i].sums;
-        uint32_t n = s->blind + s->steered;
-
-        json_array_append_new(
-            cells, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "cell", in->cells[i].key, "blind",
-                             (json_int_t)s->blind, "steered", (json_int_t)s->steered, "positive",
-                             (json_int_t)s->positive, "failures", (json_int_t)s->failures, "mean",
-                             n > 0 ? json_real((double)s->effect_q * 1e-6 / n) : json_null()));
-    }
+    for (size_t i = 0; i < in->n_cells; i++)
+        json_array_append_new(cells, cell_json(in, &in->cells[i]));
     return cells;
+}
+
+/* The newest failure of each class: what its evaluation said. One whose evaluation is not here (an
+ * import may leave it behind) has a class and a count alone. */
+static json_t *newest_failures(struct kb *kb, const struct insight *in)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < in->n_failures; i++) {
+        const struct insight_failure *f = &in->failures[i];
+        json_t *row = json_pack("{s:s, s:I, s:I, s:s}", "class", f->class, "n", (json_int_t)f->n,
+                                "measured_at_s", (json_int_t)f->newest_s, "evidence",
+                                f->newest.hex);
+        struct evaluation run;
+        struct evidence e;
+        struct err ignored;
+
+        json_array_append_new(list, row);
+        if (kb_get_evidence(kb, &f->newest, &e, &ignored) != 0)
+            continue;
+        if (kb_get_evaluation(kb, &e.with, &run, &ignored) == 0) {
+            json_object_set_new(row, "message", json_string(run.message));
+            evaluation_release(&run);
+        }
+        evidence_release(&e);
+    }
+    return list;
+}
+
+struct same {
+    const struct insight *of;
+    json_t *list;
+};
+
+static int add_same(void *ctx, const struct insight *in)
+{
+    struct same *s = ctx;
+
+    if (strcmp(in->id.hex, s->of->id.hex) != 0)
+        json_array_append_new(s->list,
+                              json_pack("{s:s, s:s, s:s, s:I, s:I}", "insight", in->id.hex,
+                                        "statement", in->claim.statement, "state",
+                                        insight_state_name(in->state), "blind",
+                                        (json_int_t)in->all.blind, "steered",
+                                        (json_int_t)in->all.steered));
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(jsonx_str(*(json_t *const *)a, "insight", ""),
+                  jsonx_str(*(json_t *const *)b, "insight", ""));
+}
+
+/* The other claims of its same-as set, in id order. */
+static int same_json(struct kb *kb, const struct insight *in, json_t **out, struct err *err)
+{
+    json_auto_t *list = json_array();
+    CLEANUP(freep) json_t **rows = NULL;
+    struct same s = { in, list };
+    size_t n;
+
+    if (kb_each_same(kb, &in->id, add_same, &s) != 0)
+        return err_set(err, ERR_NOMEM, "no memory to bring the insights up to date");
+    n = json_array_size(list);
+    rows = xcalloc(n + 1, sizeof(json_t *));
+    for (size_t i = 0; i < n; i++)
+        rows[i] = json_array_get(list, i);
+    qsort(rows, n, sizeof(*rows), by_id);
+    *out = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append(*out, rows[i]);
+    return 0;
 }
 
 /* Evidence as it is stored, with its id. */
 static int evidence_json(struct kb *kb, const struct insight *in, json_t *out, struct err *err)
 {
     for (size_t i = 0; i < in->n_evidence && i < EVIDENCE_MAX; i++) {
+        char origin[KB_ORIGIN_MAX + 1];
         struct evidence ev;
         json_t *j;
 
@@ -130,6 +224,12 @@ static int evidence_json(struct kb *kb, const struct insight *in, json_t *out, s
         if (j == NULL)
             return err_set(err, ERR_NOMEM, "no memory for the evidence");
         json_object_set_new(j, "id", json_string(in->evidence[i].hex));
+        if (kb_fact_origin(kb, &in->evidence[i], origin, err) != 0) {
+            json_decref(j);
+            return -1;
+        }
+        if (*origin != '\0')
+            json_object_set_new(j, "origin", json_string(origin));
         json_array_append_new(out, j);
     }
     return 0;
@@ -137,11 +237,12 @@ static int evidence_json(struct kb *kb, const struct insight *in, json_t *out, s
 
 static int show_json(struct kb *kb, const struct insight *in, json_t **result, struct err *err)
 {
-    json_auto_t *evidence = json_array();
-    char when[32];
+    json_auto_t *evidence = json_array(), *same = NULL;
+    char when[32], origin[KB_ORIGIN_MAX + 1];
     json_t *j;
 
-    if (evidence_json(kb, in, evidence, err) != 0)
+    if (evidence_json(kb, in, evidence, err) != 0 || same_json(kb, in, &same, err) != 0 ||
+        kb_fact_origin(kb, &in->id, origin, err) != 0)
         return -1;
     j = answer_insight(in);
     json_object_set_new(j, "recorded_at",
@@ -150,9 +251,29 @@ static int show_json(struct kb *kb, const struct insight *in, json_t **result, s
         json_object_set_new(j, "tunable",
                             json_pack("{s:s, s:s, s:s}", "name", in->claim.param, "with",
                                       in->claim.with_value, "without", in->claim.without_value));
+    if (*origin != '\0')
+        json_object_set_new(j, "origin", json_string(origin));
+    if (in->state == INSIGHT_SUPERSEDED)
+        json_object_set_new(j, "superseded_by", json_string(in->same_as.hex));
+    json_object_set(j, "same_as", same);
+    json_object_set_new(j, "newest_failures", newest_failures(kb, in));
     json_object_set_new(j, "cells", cells_json(in));
     json_object_set(j, "evidence", evidence);
     *result = j;
+    return 0;
+}
+
+/* What following it was worth to searches that it was offered to. */
+static int add_credit(struct daemon *d, const char *insight, json_t *result, struct err *err)
+{
+    struct credit_row row;
+
+    if (history_refresh(d->history, d->kb, err) != 0) {
+        json_decref(result);
+        return -1;
+    }
+    row = history_credit(d->history, insight);
+    json_object_set_new(result, "credit", credit_json(&row));
     return 0;
 }
 
@@ -164,6 +285,8 @@ static int show_run(struct daemon *d, void *params, json_t **result, struct err 
     if (kb_get_insight(d->kb, ((struct insight_params *)params)->insight, &in, err) != 0)
         return -1;
     rc = show_json(d->kb, &in, result, err);
+    if (rc == 0)
+        rc = add_credit(d, in.id.hex, *result, err);
     insight_release(&in);
     return rc;
 }
@@ -334,18 +457,21 @@ const struct rpc_method rpc_insight_methods[] = {
       "{insight, added}", NULL },
     { METHOD_INSIGHT_LIST, list_rows, sizeof(struct list_params), 0, insight_list,
       "What has been learned, in order of id.",
-      "{insights[{insight, technique, statement, mechanism, scope{}, condition, state, "
-      "effect{mean, sd, "
-      "p_positive, n, cell} or null, blind, steered, failures, evidence_count}], total}",
+      "{insights[{insight, technique, statement, mechanism, scope{}, condition, when{feature, op, "
+      "value, helps} or null, contradicted, state, effect{mean, sd, p_positive, n, cell, blind, "
+      "steered, blind_mean, foreign, trust, levels[]} or null, blind, steered, failures, "
+      "failure_classes{class: n}, evidence_count}], total}",
       list_defaults },
     { METHOD_INSIGHT_RETRACT, retract_rows, sizeof(struct insight_params), RPC_WRITE,
       insight_retract, "Withdraw an insight; a tombstone keeps what it said.", "{insight, state}",
       NULL },
     { METHOD_INSIGHT_SHOW, show_rows, sizeof(struct insight_params), 0, insight_show,
       "One insight with its cells and at most 200 pieces of evidence.",
-      "as in insight.list, with recorded_at, tunable{name, with, without}?, cells[{cell, blind, "
-      "steered, positive, "
-      "failures, mean}], evidence[]",
+      "as in insight.list, with recorded_at, tunable{name, with, without}?, origin?, "
+      "superseded_by?, same_as[{insight, statement, state, blind, steered}], "
+      "newest_failures[{class, n, measured_at_s, evidence, message?}], cells[{cell, blind, "
+      "steered, positive, negative, failures, foreign, mean, blind_mean}], evidence[{..., id, "
+      "origin?}], credit{served, adopted, against, wins, losses, lift, debit}",
       NULL },
     { 0 },
 };

@@ -6,21 +6,36 @@
 #include "daemon.h"
 #include "eval/recorded_store.h"
 #include "exchange.h"
+#include "housekeeping.h"
 #include "kb.h"
 #include "packfile.h"
 #include "proto/methods.h"
 #include "rpc/answer.h"
 #include "rpc/rpc.h"
+#include "search/history.h"
 #include "tasks.h"
+
+struct stats_params {
+    bool calibration;
+};
+
+static const struct param stats_rows[] = {
+    { "calibration", PARAM_BOOL, offsetof(struct stats_params, calibration), 0,
+      "give what predictions were worth, per source (false)", 0, 0, NULL, 0 },
+    { 0 },
+};
 
 static int stats_run(struct daemon *d, void *params, json_t **result, struct err *err)
 {
+    bool calibration = ((struct stats_params *)params)->calibration;
     struct kb_stats stats;
 
-    (void)params;
-    if (kb_get_stats(d->kb, &stats, err) != 0)
+    if (kb_get_stats(d->kb, &stats, err) != 0 ||
+        (calibration && history_refresh(d->history, d->kb, err) != 0))
         return -1;
     *result = answer_stats(&stats);
+    if (calibration)
+        json_object_set_new(*result, "calibration", history_calibration(d->history));
     return 0;
 }
 
@@ -58,6 +73,29 @@ static void kb_verify_call(struct rpc_call *call, void *params)
 {
     (void)params;
     rpc_run(call, verify_run);
+}
+
+/* ---- gc ---- */
+
+struct gc_params {
+    bool dry_run;
+};
+
+static const struct param gc_rows[] = {
+    { "dry_run", PARAM_BOOL, offsetof(struct gc_params, dry_run), 0,
+      "count and drop nothing (false)", 0, 0, NULL, 0 },
+    { 0 },
+};
+
+static int gc_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    return housekeeping_run(d, ((struct gc_params *)params)->dry_run, result, err);
+}
+
+static void kb_gc_call(struct rpc_call *call, void *params)
+{
+    (void)params;
+    rpc_run(call, gc_run);
 }
 
 /* ---- import ---- */
@@ -122,9 +160,10 @@ static int check_import(struct daemon *d, const struct import_params *p, struct 
     if (p->format == IMPORT_PACK)
         return p->task == NULL && p->device == NULL
                    ? 0
-                   : err_set(err, ERR_INVALID,
-                             "'%s' is for tuning spaces; a pack says itself what was measured where",
-                             p->task ? "task" : "device");
+                   : err_set(
+                         err, ERR_INVALID,
+                         "'%s' is for tuning spaces; a pack says itself what was measured where",
+                         p->task ? "task" : "device");
     if (p->task == NULL || p->device == NULL)
         return err_set(err, ERR_INVALID, "kb.import: '%s' is missing: the %s",
                        p->task ? "device" : "task",
@@ -148,19 +187,27 @@ static void kb_import_call(struct rpc_call *call, void *params)
 }
 
 const struct rpc_method rpc_kb_methods[] = {
+    { METHOD_KB_GC, gc_rows, sizeof(struct gc_params), RPC_WRITE, kb_gc_call,
+      "Drop what nothing refers to: programs, tables of recorded spaces without a task, and builds "
+      "that were not used for 30 days. Facts stay.",
+      "{programs{n, bytes}, side{n, bytes}, builds{n, bytes}, dry_run}", NULL },
     { METHOD_KB_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE,
       kb_import_call,
       "Store what a file holds: the facts of a pack that a trusted key signed, or the records of a "
-      "tuning space as evaluations of a device, with the evidence that follows. The same file again "
+      "tuning space as evaluations of a device, with the evidence that follows. The same file "
+      "again "
       "changes nothing.",
       "t4: {task, device, assignments, valid, failures{}, parameters, devices[], changed}; pack: "
       "{signer, name, own, made_at_s, embedding, filters{}, facts{new, known, refused}, "
       "documents{new, known, refused}, named[{line, why}]}",
       NULL },
 
-    { METHOD_KB_STATS, NULL, 0, 0, kb_stats_call, "Count what the knowledge base holds.",
+    { METHOD_KB_STATS, stats_rows, sizeof(struct stats_params), 0, kb_stats_call,
+      "Count what the knowledge base holds.",
       "{facts{kind: n}, documents{kind: n}, insights, last_seq, vectors{indexed, pending, exact}, "
-      "bytes_on_disk, schema}",
+      "bytes_on_disk, schema, calibration{sources[{source, n, crps, crps_corrected, bias, "
+      "bias_corrected, coverage{50, 80, 95}, coverage_corrected{}, pit[10], pit_corrected[10], "
+      "correction{bias, scale}}], cells[the same with family, device_class]}?}",
       NULL },
     { METHOD_KB_VERIFY, verify_rows, sizeof(struct verify_params), 0, kb_verify_call,
       "Read everything back, recompute every content address and derived state, and compare.",

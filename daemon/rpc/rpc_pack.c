@@ -149,6 +149,7 @@ static int parse_since(const char *since, uint64_t *out_s, struct err *err)
 static int export_words(struct daemon *d, const struct export_params *p, const struct words *w,
                         json_t **result, struct err *err)
 {
+    struct kb_embedding_stats stats;
     struct exchange_export o = {
         .filter = { .task = p->task,
                     .family = p->family,
@@ -167,6 +168,10 @@ static int export_words(struct daemon *d, const struct export_params *p, const s
         .now_s = d->clock->wall_ns(d->clock) / NS_PER_SEC,
     };
 
+    kb_embedding_get_stats(d->kb, &stats);
+    if (stats.active[0] != '\0')
+        o.embedding =
+            screen_text(&o.screen, stats.active) ? "of a name that stays here" : stats.active;
     return exchange_export(d->kb, &o, p->file, result, err);
 }
 

@@ -113,30 +113,6 @@ void rpc_search_new_id(char out[SEARCH_ID_MAX])
     str_hex(bytes, sizeof(bytes), out + 1);
 }
 
-/* Numbers that conditions may be learned from: constant axes of the task, quantities of its
- * workloads, and the size of the machine. */
-static json_t *features_of(const struct pack_definition *def, const struct pack_set *set,
-                           const json_t *device)
-{
-    static const char *const device_keys[] = { "cores", "threads", "copy_gbs", "fma_gflops" };
-    json_t *features = json_object();
-
-    for (size_t i = 0; i < def->n_axes; i++)
-        json_object_set_new(features, def->axes[i].name, json_integer(def->axes[i].value));
-    regime_add_features(def, set, features);
-    for (size_t i = 0; i < ARRAY_LEN(device_keys); i++) {
-        double v = jsonx_num(device, device_keys[i], NAN);
-
-        /* three digits: a bandwidth measured anew is the same machine */
-        if (isfinite(v) && v != 0) {
-            double unit = pow(10, floor(log10(fabs(v))) - 1);
-
-            json_object_set_new(features, device_keys[i], json_real(round(v / unit) * unit));
-        }
-    }
-    return features;
-}
-
 /* The parts of memory that are switched off. */
 static int read_parts(const struct start_params *p, unsigned *without, struct err *err)
 {
@@ -211,7 +187,7 @@ void rpc_search_scope(struct daemon *d, const struct pack_definition *def,
     out->march = xstrdup(jsonx_str(device, "march", "native"));
     out->read_gbs = jsonx_num(device, "read_gbs", 0);
     out->fma_gflops = device_gflops(device, def->pack->dtype);
-    out->features = features_of(def, set, device);
+    out->features = regime_context(def, set, device);
     out->relatives = regime_relatives(d->packs, def, set);
 }
 
@@ -652,11 +628,14 @@ const struct rpc_method rpc_search_methods[] = {
     { "search.show", one_rows, sizeof(struct one_params), 0, search_show,
       "Everything about one search: best program, curve of evaluations, seeds from memory.",
       "{id, task, device, set, proposer, strategy, policy, warm, memory[], seed, state, reason, "
-      "created, budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, ci_high, "
+      "created, budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, "
+      "ci_high, "
       "measurements, roofline}, gain{total, adopted, added, log{}, adoptions}, "
-      "arms{memory_free_share, retreat, why, memory, memory_free, shared}, curve[{evaluation, status, objective, best, arm, program, "
+      "arms{memory_free_share, retreat, why, memory, memory_free, shared}, curve[{evaluation, "
+      "status, objective, best, arm, program, "
       "assignment, node}], "
-      "evaluations, failures{}, seeds[], predictions{n, crps}, nodes, cycles, trying{}, "
+      "evaluations, failures{}, seeds[], predictions{n, crps, crps_corrected, coverage80, "
+      "coverage80_corrected}, nodes, cycles, trying{}, "
       "baseline{n, first_us, now_us, drift, note}, "
       "overhead{n, own_ms_median, sync_ms_median, launch_ms_median}}",
       NULL },

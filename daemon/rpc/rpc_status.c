@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "conf.h"
 #include "daemon.h"
+#include "embedder.h"
 #include "eval/launcher.h"
 #include "eval/pack.h"
 #include "kb.h"
@@ -117,6 +118,7 @@ static void status_then(struct daemon *d, void *params, json_t *result)
     json_object_set_new(result, "searches", searches_status(d->searches));
     json_object_set_new(result, "packs", packs_status(d->packs));
     json_object_set_new(result, "evaluator", evaluator_status(d->evaluator));
+    json_object_set_new(result, "embedding", embedder_status(d->embedder));
     json_object_set_new(result, "rpc", rpc_status(d->rpc));
     json_object_set_new(result, "rss_bytes", json_integer(resident_bytes()));
     json_object_set_new(result, "slow_callbacks", json_integer((json_int_t)loop_slow_callbacks()));
@@ -135,7 +137,8 @@ const struct rpc_method rpc_status_methods[] = {
     { METHOD_STATUS, NULL, 0, 0, status, "What the daemon is doing.",
       "{version, pid, uptime_s, data, socket, kb{as kb.stats}, searches{state: n}, packs{n, "
       "problems[]}, "
-      "evaluator{waiting, running}, rpc{connections, calls, ...}, rss_bytes, slow_callbacks}",
+      "evaluator{waiting, running}, embedding{provider, model, active, embedded, total, "
+      "failure}, rpc{connections, calls, ...}, rss_bytes, slow_callbacks}",
       NULL },
     { 0 },
 };

@@ -60,9 +60,9 @@ static double share_below(const struct mixture *m, double x)
 /* Share of the mixture within `reach` of `centre`. */
 static double share_within(const struct mixture *m, double centre, double reach)
 {
-    double sum = CORRECTION_PRIOR *
-                 (normal_cdf((centre + reach - m->prior->bias) / m->prior->scale) -
-                  normal_cdf((centre - reach - m->prior->bias) / m->prior->scale));
+    double sum =
+        CORRECTION_PRIOR * (normal_cdf((centre + reach - m->prior->bias) / m->prior->scale) -
+                            normal_cdf((centre - reach - m->prior->bias) / m->prior->scale));
 
     for (size_t i = 0; i < m->n; i++)
         sum += weight_of(m, i) * (fabs(m->z[i] - centre) <= reach ? 1 : 0);
@@ -114,8 +114,8 @@ struct source {
     char name[SOURCE_NAME_MAX];
     bool recalled;
     struct correction past;
-    size_t n;                      /* residuals so far */
-    double z[CALIBRATION_WINDOW];  /* a ring: the latest */
+    size_t n;                        /* residuals so far */
+    double z[CALIBRATION_WINDOW];    /* a ring: the latest */
     uint64_t at[CALIBRATION_WINDOW]; /* when each came, for all sources together */
 };
 
@@ -126,6 +126,11 @@ struct calibration {
     struct correction past_all; /* of sources that the past does not know */
     uint64_t n;                 /* residuals of all sources */
 };
+
+bool calibration_of_objectives(const char *source)
+{
+    return strchr(source, '/') != NULL;
+}
 
 struct calibration *calibration_new(void)
 {
@@ -212,6 +217,8 @@ static size_t latest_of_all(const struct calibration *c, double z[CALIBRATION_WI
     for (size_t i = 0; i < c->n_sources; i++) {
         const struct source *s = &c->sources[i];
 
+        if (!calibration_of_objectives(s->name))
+            continue;
         for (size_t k = 0; k < MIN(s->n, (size_t)CALIBRATION_WINDOW); k++)
             if (s->at[k] + CALIBRATION_WINDOW >= c->n && n < CALIBRATION_WINDOW)
                 z[n++] = s->z[k];
@@ -222,11 +229,14 @@ static size_t latest_of_all(const struct calibration *c, double z[CALIBRATION_WI
 struct correction calibration_of(const struct calibration *c, const char *source)
 {
     const struct source *s = find(c, source);
-    struct correction prior = s != NULL && s->recalled ? s->past : c->past_all;
+    bool together = calibration_of_objectives(source);
+    struct correction prior = s != NULL && s->recalled ? s->past
+                              : together               ? c->past_all
+                                                       : correction_none();
     double z[CALIBRATION_WINDOW] = { 0 };
-    size_t n = latest_of_all(c, z);
 
-    prior = correction_fit(&prior, z, NULL, n);
+    if (together)
+        prior = correction_fit(&prior, z, NULL, latest_of_all(c, z));
     if (s == NULL)
         return prior;
     return correction_fit(&prior, s->z, NULL, MIN(s->n, (size_t)CALIBRATION_WINDOW));

@@ -4,12 +4,14 @@
  * bias and a factor of the deviation. A source is who predicts: "builtin/cold/gp". A forecast is a
  * normal distribution of the log of an objective; its residual is (outcome - mean) / sd. Within a
  * search the corrections are a fold over its events, on top of what past searches said, which the
- * search keeps. docs/ledger.md has the method. Thread: the owner's.
+ * search keeps. A source without '/' in its name (insights) predicts something else than objectives
+ * and is kept apart from the others. docs/ledger.md has the method. Thread: the owner's.
  */
 #ifndef KS_SEARCH_CALIBRATION_H
 #define KS_SEARCH_CALIBRATION_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +46,9 @@ struct correction correction_fit(const struct correction *prior, const double *z
 /* ---- Within a search ---- */
 
 struct calibration;
+
+/* Does the source predict objectives? */
+bool calibration_of_objectives(const char *source);
 
 struct calibration *calibration_new(void);
 void calibration_free(struct calibration *c); /* NULL is fine */

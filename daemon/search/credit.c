@@ -2,6 +2,7 @@
 /* Which insights were followed, and what that was worth; see credit.h. */
 #include "search/credit.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/jsonx.h"
@@ -10,7 +11,22 @@
 
 /* ---- Offers ---- */
 
-static json_t *offer_json(struct kb *kb, const struct space *space, const struct id *id)
+/* What one pair scatters about its cell's mean, as insight.h takes it before there are any. */
+static const double pair_sd = 0.05;
+
+static void add_prediction(const struct insight *in, const struct insight_place *at, json_t *offer)
+{
+    static const struct insight_place anywhere = { .foreign_weight = INSIGHT_FOREIGN_WEIGHT };
+    struct insight_effect e = insight_effect_at(in, at ? at : &anywhere);
+
+    if (offer == NULL || e.n == 0)
+        return;
+    json_object_set_new(offer, "mean", json_real(e.mean));
+    json_object_set_new(offer, "sd", json_real(hypot(e.sd, pair_sd)));
+}
+
+static json_t *offer_json(struct kb *kb, const struct space *space, const struct insight_place *at,
+                          const struct id *id)
 {
     struct insight in;
     struct err ignored;
@@ -23,16 +39,18 @@ static json_t *offer_json(struct kb *kb, const struct space *space, const struct
     if (p >= 0 && space_value_find(space, (size_t)p, in.claim.with_value) >= 0)
         offer = json_pack("{s:s, s:s, s:s, s:s}", "insight", in.id.hex, "param", in.claim.param,
                           "with", in.claim.with_value, "without", in.claim.without_value);
+    add_prediction(&in, at, offer);
     insight_release(&in);
     return offer;
 }
 
-json_t *credit_offered(struct kb *kb, const struct space *space, const struct id *ids, size_t n)
+json_t *credit_offered(struct kb *kb, const struct space *space, const struct insight_place *at,
+                       const struct id *ids, size_t n)
 {
     json_t *offered = json_array();
 
     for (size_t i = 0; i < n && json_array_size(offered) < CREDIT_OFFERS_MAX; i++) {
-        json_t *offer = offer_json(kb, space, &ids[i]);
+        json_t *offer = offer_json(kb, space, at, &ids[i]);
 
         if (offer != NULL)
             json_array_append_new(offered, offer);
@@ -68,6 +86,8 @@ int credit_take(struct credit_offers *o, const struct space *space, const json_t
         o->items[o->n].param = (size_t)p;
         o->items[o->n].with = (uint16_t)with;
         o->items[o->n].without = without < 0 ? SPACE_ANY : (uint16_t)without;
+        o->items[o->n].mean = jsonx_num(v, "mean", 0);
+        o->items[o->n].sd = jsonx_num(v, "sd", 0);
         o->n++;
     }
     return 0;

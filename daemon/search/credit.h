@@ -23,6 +23,7 @@ struct credit_offer {
     struct id insight;
     size_t param;
     uint16_t with, without; /* SPACE_ANY: a value that the space does not have */
+    double mean, sd;        /* what it predicts for the log effect of one pair; sd 0: nothing */
 };
 
 struct credit_offers {
@@ -31,12 +32,16 @@ struct credit_offers {
 };
 
 /*
- * The insights `ids[n]` as offers, [{insight, param, with, without}]: an event of any type that
- * gives a search insights has them as its member `offered`. Left out are insights that the base
+ * The insights `ids[n]` as offers, [{insight, param, with, without, mean, sd}]: an event of any type
+ * that gives a search insights has them as its member `offered`. mean and sd are the posterior at
+ * the place of use (NULL: anywhere), widened by 0.05 for what one pair scatters; without any pair
+ * there are none. Left out are insights that the base
  * does not have, and claims whose tunable or value the space does not have. Owned. Thread: worker.
  */
-json_t *credit_offered(struct kb *kb, const struct space *space, const struct id *ids, size_t n);
-/* Folds the member `offered` of an event in (NULL is fine); an insight is offered once. ERR_CORRUPT.
+json_t *credit_offered(struct kb *kb, const struct space *space, const struct insight_place *at,
+                       const struct id *ids, size_t n);
+/* Folds the member `offered` of an event in (NULL is fine); an insight is offered once.
+ * ERR_CORRUPT.
  */
 int credit_take(struct credit_offers *o, const struct space *space, const json_t *offered,
                 struct err *err);

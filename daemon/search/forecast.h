@@ -37,4 +37,17 @@ void forecast_of_adopted(const struct search *s, int64_t objective_q, double sim
 /* Adds `source`, `predicted` and `corrected` to an attempt event. */
 void forecast_add(const struct forecast *f, json_t *attempt);
 
+/*
+ * Insights predict too: the effect of a pair of assignments that differ in their tunable alone, by
+ * the posterior that they had when they were offered. Adds `claims` to the measured event of `t`,
+ * which reached objective_q: [{insight, mean, sd, corrected_mean, corrected_sd, outcome}] of the
+ * offers that it and the latest of the earlier trials that is its partner decide; nothing without
+ * any. Their source is FORECAST_INSIGHT.
+ */
+#define FORECAST_INSIGHT "insight"
+void forecast_add_claims(const struct search *s, const struct trial *t, int64_t objective_q,
+                         json_t *measured);
+/* Folds such rows into the search's calibration (NULL is fine). */
+void forecast_count_claims(struct search *s, const json_t *claims);
+
 #endif

@@ -9,6 +9,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "search/forecast.h"
 #include "search/ledger.h"
 #include "search/rivalry.h"
 #include "search/search.h"
@@ -98,6 +99,25 @@ static void score(struct reading *r, const json_t *attempt, double outcome)
     ledger_add(r->h->ledger, &o);
 }
 
+static void score_claims(struct reading *r, const json_t *claims)
+{
+    const json_t *c;
+    size_t i;
+
+    json_array_foreach (claims, i, c) {
+        struct ledger_outcome o = { .source = FORECAST_INSIGHT,
+                                    .family = r->t->family,
+                                    .device_class = r->t->device_class,
+                                    .mean = jsonx_num(c, "mean", NAN),
+                                    .sd = jsonx_num(c, "sd", NAN),
+                                    .corrected_mean = jsonx_num(c, "corrected_mean", NAN),
+                                    .corrected_sd = jsonx_num(c, "corrected_sd", NAN),
+                                    .outcome = jsonx_num(c, "outcome", NAN) };
+
+        ledger_add(r->h->ledger, &o);
+    }
+}
+
 static void on_attempt(struct reading *r, const json_t *event)
 {
     json_decref(r->t->attempt);
@@ -118,6 +138,7 @@ static void on_measured(struct reading *r, const json_t *event)
         return;
     if (ok)
         score(r, t->attempt, 1e-6 * (double)objective_q);
+    score_claims(r, json_object_get(event, "claims"));
     if (json_is_object(credit))
         credit_count_outcome(&r->h->credit, json_object_get(t->attempt, "followed"), ok,
                              jsonx_int(credit, "lift_q", 0), (int)jsonx_int(credit, "verdict", 0));
@@ -178,8 +199,7 @@ static struct past_search *add(struct history *h, size_t at, const json_t *doc)
     t->warm = !jsonx_bool(doc, "cold", 1);
     t->created_s = (uint64_t)jsonx_int(doc, "created", 0);
     h->searches = xgrow(h->searches, &h->cap, h->n + 1, sizeof(struct past_search *));
-    memmove(&h->searches[at + 1], &h->searches[at],
-            (h->n - at) * sizeof(struct past_search *));
+    memmove(&h->searches[at + 1], &h->searches[at], (h->n - at) * sizeof(struct past_search *));
     h->searches[at] = t;
     h->n++;
     return t;

@@ -91,6 +91,8 @@ int intent_memory_free(struct search *s, struct intent *out, struct err *err)
     struct engine_proposal p;
     struct engine *engine;
 
+    if (intent_is_random(s))
+        return propose_random(s, NULL, out, err);
     if (search_memory_free_engine(s, &engine, err) != 0 ||
         engine_propose(engine, NULL, &p, err) != 0)
         return -1;
@@ -241,6 +243,7 @@ int intent_of_plan(struct search *s, uint32_t node, struct intent *out, struct e
         place_pattern(s, path[--n], pattern);
         if (intent_propose(s, pattern, out, err) == 0) {
             out->arm = ENGINE_ARM_MEMORY;
+            out->plan = true;
             out->origin = "a step of a plan that another search left";
             return 0;
         }

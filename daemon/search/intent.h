@@ -20,6 +20,7 @@ struct intent {
     double ei;
     char from[LIVE_FROM_MAX]; /* "task@device" of what is adopted; "" for a proposal */
     double similarity;        /* of task and device there; 0 for a proposal */
+    bool plan;                /* a step of a plan */
     bool live;                /* found by a search that ran beside this one */
 };
 

@@ -169,7 +169,8 @@ static void sample_rows(const struct ledger *l, const char *source, const char *
     for (size_t i = 0; i < l->n; i++) {
         const struct row *r = l->rows[i];
 
-        if (!is_source(r, source) || (family && strcmp(r->family, family) != 0) ||
+        if (!is_source(r, source) || (source == NULL && !calibration_of_objectives(r->source)) ||
+            (family && strcmp(r->family, family) != 0) ||
             (class && strcmp(r->device_class, class) != 0))
             continue;
         for (size_t b = 0; b < Z_BINS; b++)
@@ -260,8 +261,7 @@ static json_t *row_json(const struct ledger *l, const struct row *r, bool of_cel
     json_object_set_new(o, "coverage_corrected", coverage_json(&r->corrected, r->n));
     json_object_set_new(o, "pit", pit_json(&r->raw));
     json_object_set_new(o, "pit_corrected", pit_json(&r->corrected));
-    json_object_set_new(o, "correction",
-                        json_pack("{s:f, s:f}", "bias", c.bias, "scale", c.scale));
+    json_object_set_new(o, "correction", json_pack("{s:f, s:f}", "bias", c.bias, "scale", c.scale));
     return o;
 }
 

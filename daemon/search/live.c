@@ -108,6 +108,7 @@ static json_t *finding_json(const struct search *s, const struct live_finding *f
 /* All insights that speak for a finding, as the ledger wants to know of them. */
 static json_t *offered(const struct search *s, const json_t *found)
 {
+    struct insight_place at = search_place(s);
     struct id ids[LIVE_MAX * INSIGHTS_TOLD];
     const json_t *f, *insight;
     size_t i, k, n = 0;
@@ -115,7 +116,7 @@ static json_t *offered(const struct search *s, const json_t *found)
     json_array_foreach (found, i, f)
         json_array_foreach (json_object_get(f, "insights"), k, insight)
             str_copy(ids[n++].hex, sizeof(ids[0].hex), json_string_value(insight));
-    return credit_offered(s->kb, s->space, ids, n);
+    return credit_offered(s->kb, s->space, &at, ids, n);
 }
 
 static json_t *shared_event(const struct look *k, uint64_t seq)

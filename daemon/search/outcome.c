@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "eval/feedback.h"
+#include "search/forecast.h"
 #include "search/world_ops.h"
 
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
@@ -254,6 +255,8 @@ static json_t *measured_event(const struct search *s, const struct trial *t,
         json_object_set_new(ev, "baseline_q", json_integer((json_int_t)level_q));
     if (ok && t->predicted)
         add_scores(t, 1e-6 * (double)objective_q, ev);
+    if (ok)
+        forecast_add_claims(s, t, objective_q, ev);
     if (t->served.served != 0)
         json_object_set_new(ev, "credit", credit_of(s, ok, objective_q, eval_result_sd_q(r)));
     if (r->object && r->object[0])

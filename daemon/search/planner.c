@@ -37,11 +37,12 @@ static size_t seeds_adopted(const struct search *s)
 /* The insights that memory gives the search, as the ledger wants to know of them. */
 static json_t *offered(const struct search *s, const struct memory *m)
 {
+    struct insight_place at = search_place(s);
     struct id ids[MEMORY_INSIGHTS_MAX];
 
     for (size_t i = 0; i < m->n_insights; i++)
         ids[i] = m->insights[i].id;
-    return credit_offered(s->kb, s->space, ids, m->n_insights);
+    return credit_offered(s->kb, s->space, &at, ids, m->n_insights);
 }
 
 static int seed_warm(struct search *s, json_t *event, json_t *seeds, struct err *err)
@@ -100,7 +101,10 @@ static int begin(struct journal *j, struct err *err)
 
 /* ---- A new cycle ---- */
 
-enum { WAITING_WEIGHED_MAX = 8 }; /* open nodes that are priced beside the proposal */
+enum {
+    WAITING_WEIGHED_MAX = 8, /* open nodes that are priced beside the proposal */
+    START_FREE = 2           /* spread evaluations before the first step of a plan */
+};
 
 /*
  * Open nodes that wait (from memory, or passed over before) are priced by the engine like the
@@ -188,6 +192,8 @@ static int add_attempt(struct journal *j, const struct intent *in, struct err *e
         credit_serve(&s->offers, in->a, ev);
     if (in->from[0])
         json_object_set_new(ev, "adopted", json_string(in->from));
+    if (in->plan)
+        json_object_set_new(ev, "plan", json_true());
     if (in->live)
         json_object_set_new(ev, "live", json_true());
     if (s->memory != NULL)
@@ -330,6 +336,29 @@ static uint32_t plan_node(const struct search *s)
     return best;
 }
 
+/*
+ * Has the plan earned another step? The first is for free; after that there must be as many
+ * evaluations without memory beside it, and none of them better than the plan's best.
+ */
+static bool plan_has_earned(const struct search *s)
+{
+    int64_t best_plan = INT64_MIN, best_free = INT64_MIN;
+    size_t plan = 0, without = 0;
+
+    for (uint64_t n = 1; n <= search_measured(s); n++) {
+        const struct trial *t = search_trial(s, n);
+        int64_t q = t->ok ? t->objective_q : INT64_MIN;
+
+        plan += t->plan;
+        without += !trial_steered(t);
+        if (t->plan)
+            best_plan = MAX(best_plan, q);
+        else if (!trial_steered(t))
+            best_free = MAX(best_free, q);
+    }
+    return without >= plan + START_FREE && (plan == 0 || best_plan > best_free);
+}
+
 /* Takes a step of a plan where no numeric prior prices plans; *done says whether there was one. */
 static int cycle_for_plan(struct journal *j, bool *done, struct err *err)
 {
@@ -378,7 +407,7 @@ static int memory_turn(struct journal *j, const struct trust *t, bool *done, str
         return cycle_for(j, &in, in.live ? "found by a running search" : "adopted from memory",
                          err);
     }
-    if (engine_sources(s->engine) == 0)
+    if (engine_sources(s->engine) == 0 && plan_has_earned(s))
         return cycle_for_plan(j, done, err);
     return 0;
 }
@@ -410,23 +439,50 @@ static int new_cycle(struct journal *j, bool *exhausted, struct err *err)
     return cycle_by_policy(j, &in, err);
 }
 
-/* The next attempt of the open cycle, within what its node has settled; NOT_FOUND ends the cycle.
- */
-static int next_attempt(struct journal *j, bool *cycle_over, struct err *err)
+/* Ends a cycle early when the memory-free arm is owed an evaluation, or when something is to be
+ * adopted: both are told of at the attempt. */
+static int look_up(struct journal *j, const char **cycle_over, struct err *err)
+{
+    struct search *s = j->search;
+    struct trust trust;
+    struct intent in;
+
+    if (s->memory == NULL)
+        return 0;
+    if (hear(j, err) != 0)
+        return -1;
+    trust_of(s, &trust);
+    if (judge_memory(j, &trust, err) != 0)
+        return -1;
+    if (trust_due(s, &trust) >= 1)
+        *cycle_over = "an evaluation is owed to the memory-free arm";
+    else if (!trust.lost && intent_adopt(s, &in))
+        *cycle_over = "memory has an assignment to measure here";
+    return 0;
+}
+
+/* The next attempt of the open cycle, within what its node has settled; *cycle_over says why there
+ * is none. */
+static int next_attempt(struct journal *j, const char **cycle_over, struct err *err)
 {
     struct search *s = j->search;
     uint16_t pattern[SPACE_PARAMS_MAX];
     struct intent in;
 
-    if (intent_is_random(s)) {
-        *cycle_over = true; /* staying below a node would make the next draw less than uniform */
+    /* staying below a node would make the next uniform draw less than uniform */
+    if (intent_is_random(s))
+        *cycle_over = "nothing more is tried below this node";
+    else if (look_up(j, cycle_over, err) != 0)
+        return -1;
+    if (*cycle_over != NULL)
         return 0;
-    }
     place_pattern(s, world_find(s->world, s->cycle_node), pattern);
     if (intent_propose(s, pattern, &in, err) == 0)
         return add_attempt(j, &in, err);
-    *cycle_over = err->code == ERR_NOT_FOUND;
-    return *cycle_over ? 0 : -1;
+    if (err->code != ERR_NOT_FOUND)
+        return -1;
+    *cycle_over = "nothing more is tried below this node";
+    return 0;
 }
 
 static int finish(struct journal *j, const char *reason, struct err *err)
@@ -441,7 +497,7 @@ int planner_step(struct journal *j, struct err *err)
     if (s->next_seq == 0 && begin(j, err) != 0)
         return -1;
     while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL) {
-        const char *why = search_exhausted(s);
+        const char *why = search_exhausted(s), *cycle_over = NULL;
         bool over = false;
 
         if (why != NULL && s->in_cycle) {
@@ -451,8 +507,8 @@ int planner_step(struct journal *j, struct err *err)
             if (finish(j, why, err) != 0)
                 return -1;
         } else if (s->in_cycle) {
-            if (next_attempt(j, &over, err) != 0 ||
-                (over && outcome_end_cycle(j, "nothing more is tried below this node", err) != 0))
+            if (next_attempt(j, &cycle_over, err) != 0 ||
+                (cycle_over != NULL && outcome_end_cycle(j, cycle_over, err) != 0))
                 return -1;
         } else if (world_count(s->world) >= WORLD_NODES_MAX) {
             if (finish(j, "its world model is full", err) != 0)

@@ -9,6 +9,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "search/forecast.h"
 #include "search/space_table.h"
 #include "search/trust.h"
 #include "search/world_ops.h"
@@ -72,9 +73,9 @@ json_t *search_document(const struct search_spec *spec, const struct search_scop
                       scope->family, "shape", scope->shape, "dtype", scope->dtype, "language",
                       scope->language, "bottleneck", scope->bottleneck, "device_class",
                       scope->device_class, "toolchain", scope->toolchain, "march",
-                      scope->march ? scope->march : "native", "features",
-                      scope->features, "relatives", scope->relatives, "program", scope->program.hex,
-                      "read_gbs", scope->read_gbs, "fma_gflops", scope->fma_gflops));
+                      scope->march ? scope->march : "native", "features", scope->features,
+                      "relatives", scope->relatives, "program", scope->program.hex, "read_gbs",
+                      scope->read_gbs, "fma_gflops", scope->fma_gflops));
     return doc;
 }
 
@@ -172,8 +173,7 @@ int search_new(struct kb *kb, const json_t *document, bool reading_only, struct 
     s->calibration = calibration_new();
     pthread_mutex_init(&s->lock, NULL);
     if (parse_document(document, s, err) != 0 || parse_parts(document, s, err) != 0 ||
-        load_program(s, err) != 0 ||
-        (!reading_only && new_engine(s, err) != 0)) {
+        load_program(s, err) != 0 || (!reading_only && new_engine(s, err) != 0)) {
         search_free(s);
         return -1;
     }
@@ -263,6 +263,15 @@ const char *search_exhausted(const struct search *s)
     if (s->spec.budget_time_ns != 0 && s->wall_ns >= s->spec.budget_time_ns)
         return "the budget of time is used up";
     return NULL;
+}
+
+struct insight_place search_place(const struct search *s)
+{
+    return (struct insight_place){ .device_class = s->scope.device_class,
+                                   .shape = s->scope.shape,
+                                   .toolchain = s->scope.toolchain,
+                                   .features = s->scope.features,
+                                   .foreign_weight = INSIGHT_FOREIGN_WEIGHT };
 }
 
 struct learn_scope search_learn_scope(const struct search *s)
@@ -400,6 +409,7 @@ static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
     t->why = xstrdup(jsonx_str(ev, "why", ""));
     t->adopted = xstrdup(jsonx_str(ev, "adopted", ""));
     t->live = jsonx_bool(ev, "live", 0);
+    t->plan = jsonx_bool(ev, "plan", 0);
     s->due = jsonx_num(ev, "due", s->due);
     t->arm = arm_from_name(jsonx_str(ev, "arm", ""));
     t->status = xstrdup("");
@@ -442,20 +452,17 @@ static void observe(struct search *s, const struct trial *t, bool ok, int64_t ob
         engine_observe(s->memory_free, t->a, y, t->arm, &ignored);
 }
 
-/* All that the search's own engine was told, in that order. */
-static void observe_again(const struct search *s, struct engine *e)
+/* A trial and its duel, as the search's own engine was told of them. */
+static void observe_trial(const struct search *s, const struct trial *t, struct engine *e)
 {
+    const struct trial *champion = search_trial(s, t->duel_with);
     struct err ignored;
 
-    for (uint64_t n = 1; n <= search_measured(s); n++) {
-        const struct trial *t = search_trial(s, n), *champion = search_trial(s, t->duel_with);
-
-        engine_observe(e, t->a, t->ok ? -1e-6 * (double)t->objective_q : NAN, t->arm, &ignored);
-        if (champion == NULL)
-            continue;
-        engine_observe(e, t->a, -1e-6 * (double)t->duel_q, t->arm, &ignored);
-        engine_observe(e, champion->a, -1e-6 * (double)t->duel_champion_q, champion->arm, &ignored);
-    }
+    engine_observe(e, t->a, t->ok ? -1e-6 * (double)t->objective_q : NAN, t->arm, &ignored);
+    if (champion == NULL)
+        return;
+    engine_observe(e, t->a, -1e-6 * (double)t->duel_q, t->arm, &ignored);
+    engine_observe(e, champion->a, -1e-6 * (double)t->duel_champion_q, champion->arm, &ignored);
 }
 
 int search_memory_free_engine(struct search *s, struct engine **out, struct err *err)
@@ -467,7 +474,8 @@ int search_memory_free_engine(struct search *s, struct engine **out, struct err 
         return 0;
     if (engine_new(s->space, &o, &s->memory_free, err) != 0)
         return -1;
-    observe_again(s, s->memory_free);
+    for (uint64_t n = 1; n <= search_measured(s); n++)
+        observe_trial(s, search_trial(s, n), s->memory_free);
     *out = s->memory_free;
     return 0;
 }
@@ -544,6 +552,7 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     if (isfinite(t->crps) && t->sd > 0)
         calibration_add(s->calibration, t->source,
                         (1e-6 * (double)t->objective_q - t->mean) / t->sd);
+    forecast_count_claims(s, json_object_get(ev, "claims"));
     count_trial(s, t, json_object_get(ev, "duel"));
     return 0;
 }
@@ -603,7 +612,7 @@ static const struct {
     { "cycle", apply_cycle },         { "attempt", apply_attempt },     { "lost", apply_lost },
     { "measured", apply_measured },   { "cycle_end", apply_cycle_end }, { "paused", apply_paused },
     { "resumed", apply_started },     { "done", apply_done },           { "failed", apply_failed },
-    { "cancelled", apply_cancelled }, { "trust", apply_trust },     { "shared", apply_shared },
+    { "cancelled", apply_cancelled }, { "trust", apply_trust },         { "shared", apply_shared },
 };
 
 int search_apply(struct search *s, const json_t *event, struct err *err)

@@ -62,8 +62,8 @@ struct search_spec {
     char *task, *device, *set;
     char *proposer, *strategy;
     enum select_policy policy;
-    bool cold;           /* reads nothing from memory */
-    unsigned without;    /* MEMORY_ parts that are switched off; no meaning in a cold search */
+    bool cold;        /* reads nothing from memory */
+    unsigned without; /* MEMORY_ parts that are switched off; no meaning in a cold search */
     uint64_t seed;
     uint64_t budget_evals;
     uint64_t budget_time_ns; /* 0: none */
@@ -87,7 +87,7 @@ struct search {
     struct search_spec spec;
     struct search_scope scope;
     uint64_t created_s;
-    struct kb *kb;       /* borrowed */
+    struct kb *kb; /* borrowed */
     /* What all searches add up to; borrowed. NULL: a warm start reads the base for itself. */
     struct history *history;
     struct space *space; /* of the template; owned */
@@ -114,13 +114,13 @@ struct search {
     size_t champion;        /* trial number; 0 for none */
     int64_t champion_sum_q; /* of all its measurements: its own and those of its duels */
     int64_t champion_n;
-    uint64_t wall_ns, device_ns; /* spent */
-    struct drift drift;          /* of the baseline */
+    uint64_t wall_ns, device_ns;     /* spent */
+    struct drift drift;              /* of the baseline */
     struct calibration *calibration; /* of its predictions; owned */
     struct credit_offers offers;     /* insights that memory gave it */
 
     /* Not part of the fold, but a function of it or of the knowledge base. */
-    struct engine *memory_free; /* cold, all observations; NULL until it is asked */
+    struct engine *memory_free; /* of the memory-free arm; NULL until it is asked */
     uint64_t looked_seq;        /* the knowledge base was looked through up to here */
 
     pthread_mutex_t lock;
@@ -160,11 +160,13 @@ int64_t search_best_q(const struct search *s);
 unsigned search_memory_parts(const struct search *s);
 /* Why nothing more will be planned: budget or time used up. NULL while something is left. */
 const char *search_exhausted(const struct search *s);
+/* Where the search would use an insight; borrows from the search. */
+struct insight_place search_place(const struct search *s);
 /* What learn.h wants to know; borrows from the search. */
 struct learn_scope search_learn_scope(const struct search *s);
 /*
- * The memory-free arm's own engine: cold, told every observation and nothing else. Made when it is
- * first asked for; borrowed, s->engine itself where that has no sources. ERR_NOMEM and what
+ * The memory-free arm's own engine: cold, told what was measured here and nothing else. Made when
+ * it is first asked for; borrowed, s->engine itself where that has no sources. ERR_NOMEM and what
  * engine_new says.
  */
 int search_memory_free_engine(struct search *s, struct engine **out, struct err *err);

@@ -304,6 +304,17 @@ static int collect_choice(void *ctx, uint64_t seq, const json_t *event)
     return 0;
 }
 
+/* The insights among the search's offers whose bits are set. */
+static json_t *offers_json(const struct search *s, uint32_t bits)
+{
+    json_t *ids = json_array();
+
+    for (size_t i = 0; i < s->offers.n; i++)
+        if (bits & 1u << i)
+            json_array_append_new(ids, json_string(s->offers.items[i].insight.hex));
+    return ids;
+}
+
 static json_t *trials_of_node(const struct search *s, const char *node)
 {
     json_t *trials = json_array();
@@ -319,12 +330,13 @@ static json_t *trials_of_node(const struct search *s, const char *node)
                          "assignment", space_to_json(s->space, t->a), "objective",
                          t->ok ? json_real(factor(t->objective_q)) : json_null());
         if (t->predicted)
-            json_object_set_new(
-                item, "predicted",
-                json_pack("{s:f, s:f, s:s}", "objective", exp(t->corrected_mean), "log_sd",
-                          t->corrected_sd, "source", t->source));
+            json_object_set_new(item, "predicted",
+                                json_pack("{s:f, s:f, s:s}", "objective", exp(t->corrected_mean),
+                                          "log_sd", t->corrected_sd, "source", t->source));
         if (t->measured && !t->ok)
             json_object_set_new(item, "message", json_string(t->message));
+        if (t->served.served != 0)
+            json_object_set_new(item, "followed", offers_json(s, t->served.followed));
         if (t->same_as != 0)
             json_object_set_new(item, "same_as", json_integer((json_int_t)t->same_as));
         json_array_append_new(trials, item);

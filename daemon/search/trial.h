@@ -30,9 +30,10 @@ struct trial {
     /* The prediction as past outcomes of its source correct it: shown, scored, believed. */
     double corrected_mean, corrected_sd;
     struct credit_served served; /* insights offered to it, followed, contradicted */
-    unsigned tries; /* evaluations lost to the infrastructure so far */
+    unsigned tries;              /* evaluations lost to the infrastructure so far */
 
-    bool live;      /* adopted from a search that ran beside this one */
+    bool plan; /* a step of a plan from memory */
+    bool live; /* adopted from a search that ran beside this one */
 
     bool measured;
     uint64_t seq;    /* of its measured event */
@@ -47,11 +48,11 @@ struct trial {
     struct id evaluation; /* of the trial that it shares, when it does */
     double crps;          /* of the prediction; NaN when none */
     double crps_corrected;
-    bool improved;        /* became the champion */
+    bool improved; /* became the champion */
     /* The duel with the champion of that time, as observations; duel_with 0: there was none. */
     uint64_t duel_with;
     int64_t duel_q, duel_champion_q;
-    int64_t best_q;       /* champion's objective after this trial; meaningful when has_best */
+    int64_t best_q; /* champion's objective after this trial; meaningful when has_best */
     bool has_best;
     uint64_t device_ns;
 };

@@ -54,14 +54,20 @@ static double lowest(const struct search *s)
     return isfinite(low) ? low : 0;
 }
 
-static void collect(const struct search *s, struct outcomes *memory, struct outcomes *blind)
+/* `promised`: those of memory's that were expected to be good as they stand, which a step of a
+ * plan, whose numbers are still open, is not. */
+static void collect(const struct search *s, struct outcomes *memory, struct outcomes *promised,
+                    struct outcomes *blind)
 {
     double low = lowest(s);
 
     for (uint64_t n = search_measured(s); n > 0; n--) {
         const struct trial *t = search_trial(s, n);
+        double y = t->ok ? 1e-6 * (double)t->objective_q : low;
 
-        take(trial_steered(t) ? memory : blind, t->ok ? 1e-6 * (double)t->objective_q : low);
+        take(trial_steered(t) ? memory : blind, y);
+        if (trial_steered(t) && !t->plan)
+            take(promised, y);
     }
 }
 
@@ -156,11 +162,11 @@ static void say_why(struct trust *t)
 
 void trust_of(const struct search *s, struct trust *out)
 {
-    struct outcomes memory = { 0 }, blind = { 0 };
+    struct outcomes memory = { 0 }, promised = { 0 }, blind = { 0 };
     double odds = BIAS + FAR_WEIGHT * fmax(0, 0.5 - nearest_similarity(s));
 
-    collect(s, &memory, &blind);
-    *out = (struct trust){ .doubt = doubt_of(s, &memory, &blind),
+    collect(s, &memory, &promised, &blind);
+    *out = (struct trust){ .doubt = doubt_of(s, &promised, &blind),
                            .gap = gap_of(&memory, &blind),
                            .n_memory = memory.n_all,
                            .n_free = blind.n_all };
@@ -172,11 +178,12 @@ void trust_of(const struct search *s, struct trust *out)
 
 /*
  * With sources the engine pays its own memory-free arm what it gets while all is well; what is owed
- * beyond that is paid here.
+ * beyond that is paid here, and all of it while memory loses.
  */
 double trust_due(const struct search *s, const struct trust *t)
 {
-    double accrued = engine_sources(s->engine) > 0 ? fmax(0, t->share - ENGINE_SHARE) : t->share;
+    bool paid = engine_sources(s->engine) > 0 && !t->lost;
+    double accrued = paid ? fmax(0, t->share - ENGINE_SHARE) : t->share;
 
     return s->n_trials == 0 ? s->due : fmin(DUE_MAX, s->due + accrued);
 }

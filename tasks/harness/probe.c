@@ -111,7 +111,8 @@ struct rates {
 };
 
 /* Blocks well past the last-level cache, so that memory is what is measured. */
-static int measure(int threads, long llc, enum vector_isa isa, struct rates *out, struct err *err)
+static int measure(int threads, long llc, enum vector_isa isa, bool dot, struct rates *out,
+                   struct err *err)
 {
     size_t bytes = MIN(MAX(4 * (size_t)MAX(llc, 0), (size_t)64 << 20), (size_t)PROBE_BYTES_MAX);
     size_t words = bytes / sizeof(uint64_t) / (size_t)threads / 8 * 8;
@@ -132,7 +133,8 @@ static int measure(int threads, long llc, enum vector_isa isa, struct rates *out
     out->copy_gbs = 2 * best(shares, threads, PROBE_COPY, isa); /* read and written */
     out->read_gbs = best(shares, threads, PROBE_READ, isa);
     out->fma_gflops = best(shares, threads, PROBE_FMA, isa);
-    if (probe_dot_bf16(1) > 0)
+    out->dot_gflops = 0;
+    if (dot && probe_dot_bf16(1) > 0)
         out->dot_gflops = best(shares, threads, PROBE_DOT, isa);
     return 0;
 }
@@ -199,6 +201,73 @@ static json_t *feature_list(const json_t *isa)
     return list;
 }
 
+/*
+ * Leaves the features that code compiled for `march` may use: those whose macro the compiler
+ * defines. All stay where the compiler cannot be asked.
+ */
+static void keep_usable(json_t *features, const char *march)
+{
+    static const struct {
+        const char *feature, *macro;
+    } rows[] = {
+        { "sse4_2", "__SSE4_2__ " },
+        { "avx", "__AVX__ " },
+        { "avx2", "__AVX2__ " },
+        { "fma", "__FMA__ " },
+        { "f16c", "__F16C__ " },
+        { "avx512f", "__AVX512F__ " },
+        { "avx512bw", "__AVX512BW__ " },
+        { "avx512dq", "__AVX512DQ__ " },
+        { "avx512vl", "__AVX512VL__ " },
+        { "avx512_vnni", "__AVX512VNNI__ " },
+        { "avx512_bf16", "__AVX512BF16__ " },
+        { "avx512_fp16", "__AVX512FP16__ " },
+        { "avx_vnni", "__AVXVNNI__ " },
+        { "amx_tile", "__AMX_TILE__ " },
+        { "amx_bf16", "__AMX_BF16__ " },
+        { "amx_int8", "__AMX_INT8__ " },
+    };
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
+    char option[96];
+    const char *argv[] = { "cc", option, "-dM", "-E", "-x", "c", "/dev/null", NULL };
+    struct err ignored;
+
+    snprintf(option, sizeof(option), "-march=%.64s", march);
+    if (build_capture(argv, &text, &ignored) != 0 || text.len == 0)
+        return;
+    for (size_t i = json_array_size(features); i > 0; i--)
+        for (size_t k = 0; k < ARRAY_LEN(rows); k++)
+            if (strcmp(json_string_value(json_array_get(features, i - 1)), rows[k].feature) == 0 &&
+                strstr(buf_str(&text), rows[k].macro) == NULL) {
+                json_array_remove(features, i - 1);
+                break;
+            }
+}
+
+static bool has_feature(const json_t *features, const char *name)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach ((json_t *)features, i, item) {
+        if (strcmp(json_string_value(item), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The widest vectors that both the processor has and the features name. */
+static enum vector_isa isa_of(const json_t *features)
+{
+    enum vector_isa isa = probe_vector_isa();
+
+    if (isa == VECTOR_AVX512 && !has_feature(features, "avx512f"))
+        isa = VECTOR_AVX2;
+    if (isa == VECTOR_AVX2 && !has_feature(features, "avx2"))
+        isa = VECTOR_BASE;
+    return isa;
+}
+
 static const char *class_of(const json_t *features)
 {
     static const struct {
@@ -208,14 +277,10 @@ static const char *class_of(const json_t *features)
                  { "avx", "cpu-avx" },
                  { "sve", "cpu-sve" },
                  { "asimd", "cpu-neon" } };
-    json_t *item;
-    size_t i;
 
     for (size_t k = 0; k < ARRAY_LEN(rows); k++)
-        json_array_foreach ((json_t *)features, i, item) {
-            if (strcmp(json_string_value(item), rows[k].feature) == 0)
-                return rows[k].class;
-        }
+        if (has_feature(features, rows[k].feature))
+            return rows[k].class;
     return "cpu-generic";
 }
 
@@ -286,8 +351,9 @@ static json_t *rounded(double v)
     return json_real((double)(long long)(v * 100 + 0.5) / 100);
 }
 
-/* Words and lists from /proc/cpuinfo: model, isa, features, class. */
-static void add_processor(json_t *o)
+/* Words and lists from /proc/cpuinfo: model, isa, and what of it `march` may use: features,
+ * class. */
+static void add_processor(json_t *o, const char *march)
 {
     CLEANUP(buf_release) struct buf text = { .max = 16 << 20 };
     CLEANUP(freep) char *model = NULL, *flags = NULL;
@@ -302,6 +368,7 @@ static void add_processor(json_t *o)
     }
     isa = word_list(flags);
     features = feature_list(isa);
+    keep_usable(features, march);
     json_object_set_new(o, "class", json_string(class_of(features)));
     json_object_set_new(o, "model", json_string(model ? model : "unknown"));
     json_object_set_new(o, "isa", isa);
@@ -320,7 +387,11 @@ int probe(const char *name, const char *march, json_t **out, struct err *err)
     topology_read(&cpus);
     threads = MIN(cpus.n_cpus, PROBE_THREADS_MAX);
     sizes = caches(&llc);
-    if (o == NULL || sizes == NULL || measure(threads, llc, probe_vector_isa(), &rates, err) != 0) {
+    if (o != NULL)
+        add_processor(o, march);
+    if (o == NULL || sizes == NULL ||
+        measure(threads, llc, isa_of(json_object_get(o, "features")),
+                has_feature(json_object_get(o, "features"), "avx512_bf16"), &rates, err) != 0) {
         json_decref(o);
         json_decref(sizes);
         return o && sizes ? -1 : err_set(err, ERR_NOMEM, "no memory");
@@ -330,7 +401,6 @@ int probe(const char *name, const char *march, json_t **out, struct err *err)
     json_object_set_new(o, "name", json_string(name));
     json_object_set_new(o, "kind", json_string("cpu"));
     json_object_set_new(o, "arch", json_string(arch));
-    add_processor(o);
     json_object_set_new(o, "cores", json_integer(cpus.n_cores));
     json_object_set_new(o, "threads", json_integer(threads));
     json_object_set_new(o, "cache_bytes", sizes);

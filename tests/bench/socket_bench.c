@@ -4,11 +4,12 @@
  * daemon on it, and asks distinct questions with filters through libksearch, first one client, then
  * several busy ones. No cache of answers anywhere. Prints one figure a line: name, value, unit,
  * samples, spread. socket_bench --bin DIR [--insights 100000] [--queries 2000] [--clients 8]
- * [--rounds 1] [--data DIR]. With --data the base is kept in that folder, and used when it is there.
+ * [--rounds 1] [--writers 2] [--data DIR]. With --data the base is kept in that folder, and used when it is there.
  */
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -21,8 +22,9 @@
 #include "kb.h"
 #include "ksearch.h"
 #include "synthetic.h"
+#include "vocab.h"
 
-enum { BATCH = 1000, CLIENTS_MAX = 64 };
+enum { BATCH = 1000, CLIENTS_MAX = 64, WRITERS_MAX = 8 };
 
 extern char **environ;
 
@@ -32,7 +34,7 @@ static const char *const tasks[] = { "gqa_paged_decode_h32_kv4_d128_ps1",
 
 struct options {
     const char *bin, *data;
-    uint64_t insights, queries, clients, rounds;
+    uint64_t insights, queries, clients, rounds, writers;
 };
 
 static void die(const char *what, const char *why)
@@ -48,7 +50,7 @@ static double now_s(void)
 
 static struct options parse(int argc, char **argv)
 {
-    struct options o = { NULL, NULL, 100000, 2000, 8, 1 };
+    struct options o = { NULL, NULL, 100000, 2000, 8, 1, 2 };
 
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--bin") == 0)
@@ -58,11 +60,13 @@ static struct options parse(int argc, char **argv)
         else if (!(strcmp(argv[i], "--insights") == 0 && str_to_u64(argv[i + 1], &o.insights)) &&
                  !(strcmp(argv[i], "--queries") == 0 && str_to_u64(argv[i + 1], &o.queries)) &&
                  !(strcmp(argv[i], "--rounds") == 0 && str_to_u64(argv[i + 1], &o.rounds)) &&
+                 !(strcmp(argv[i], "--writers") == 0 && str_to_u64(argv[i + 1], &o.writers)) &&
                  !(strcmp(argv[i], "--clients") == 0 && str_to_u64(argv[i + 1], &o.clients)))
             die(argv[i], "is no option with such a value");
     }
-    if (o.bin == NULL || o.queries == 0 || o.clients == 0 || o.clients > CLIENTS_MAX)
-        die("options", "--bin is needed; --clients is 1 to 64");
+    if (o.bin == NULL || o.queries == 0 || o.clients == 0 || o.clients > CLIENTS_MAX ||
+        o.writers == 0 || o.writers > WRITERS_MAX)
+        die("options", "--bin is needed; --clients is 1 to 64, --writers 1 to 8");
     return o;
 }
 
@@ -101,29 +105,54 @@ static void put_insight(struct kb_batch *b, struct rng *r, uint32_t i)
     }
 }
 
-static void build(const char *dir, uint64_t insights)
-{
-    struct kb_options o = { .dir = dir, .clock = clock_system(), .sync = true };
-    struct rng r = rng_seeded(1);
-    struct err err;
+/* Writers share the numbers 0 .. insights - 1, a batch at a time; one builds while another commits. */
+struct writer {
     struct kb *kb;
-    double began;
+    atomic_uint_fast64_t *next;
+    uint64_t insights, seed;
+};
 
-    if (kb_open(&o, &kb, &err) != 0)
-        die("kb_open", err.msg);
-    began = now_s();
-    for (uint64_t i = 0; i < insights;) {
-        struct kb_batch *b = kb_batch_new(kb);
+static void *write_batches(void *arg)
+{
+    const struct writer *w = arg;
+    struct rng r = rng_derive(1, "insights", w->seed);
+    uint64_t first;
 
-        if (i == 0)
+    while ((first = atomic_fetch_add(w->next, BATCH)) < w->insights) {
+        struct kb_batch *b = kb_batch_new(w->kb);
+        struct err err;
+
+        if (first == 0)
             put_devices(b);
-        for (uint64_t k = 0; k < BATCH && i < insights; k++, i++)
+        for (uint64_t i = first; i < MIN(first + BATCH, w->insights); i++)
             put_insight(b, &r, (uint32_t)i);
         if (kb_commit(b, &err) != 0)
             die("commit", err.msg);
         kb_batch_free(b);
     }
-    synthetic_figure("ingest", (double)insights / (now_s() - began), "1/s", insights, 0);
+    return NULL;
+}
+
+static void build(const char *dir, const struct options *opt)
+{
+    struct kb_options o = { .dir = dir, .clock = clock_system(), .sync = true };
+    atomic_uint_fast64_t next = 0;
+    struct writer w[WRITERS_MAX];
+    pthread_t t[WRITERS_MAX];
+    struct err err;
+    struct kb *kb;
+    double began;
+
+    if (vocab_init(&err) != 0 || kb_open(&o, &kb, &err) != 0)
+        die("kb_open", err.msg);
+    began = now_s();
+    for (uint64_t i = 0; i < opt->writers; i++) {
+        w[i] = (struct writer){ kb, &next, opt->insights, i };
+        pthread_create(&t[i], NULL, write_batches, &w[i]);
+    }
+    for (uint64_t i = 0; i < opt->writers; i++)
+        pthread_join(t[i], NULL);
+    synthetic_figure("ingest", (double)opt->insights / (now_s() - began), "1/s", opt->insights, 0);
     while (kb_maintain_due(kb))
         if (kb_maintain(kb, &err) != 0)
             die("maintain", err.msg);
@@ -245,7 +274,7 @@ int main(int argc, char **argv)
     CLEANUP(freep) char *data = o.data != NULL ? xstrdup(o.data) : str_printf("%s/data", dir);
     CLEANUP(freep) char *socket = str_printf("%s/s", dir);
     if (!file_is_dir(data))
-        build(data, o.insights);
+        build(data, &o);
     pid = start_daemon(&o, data, socket);
     for (uint64_t i = 0; i < o.rounds; i++) {
         run_clients(socket, 1, o.queries);

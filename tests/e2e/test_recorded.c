@@ -276,8 +276,11 @@ static void bad_requests_get_a_sentence_and_the_daemon_goes_on(void **state)
                  "'device' is missing");
     refused_file(&c, "task.import_recorded", "{\"name\":\"x\",\"device\":\"A\"}", "/dev/null",
                  "INVALID", "regular file");
-    refused_file(&c, "kb.import", "{\"format\":\"pack\",\"task\":\"x\",\"device\":\"A\"}", a,
-                 "INVALID", "one of t4");
+    refused_file(&c, "kb.import", "{\"format\":\"csv\",\"task\":\"x\",\"device\":\"A\"}", a,
+                 "INVALID", "one of t4, pack");
+    refused_file(&c, "kb.import", "{\"format\":\"pack\"}", a, "INVALID", "no pack");
+    refused_file(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"x\"}", a, "INVALID",
+                 "'device' is missing");
     e2e_refused(&c, "kb.import", "{\"format\":\"t4\",\"task\":\"x\",\"device\":\"A\"}", "INVALID",
                 "needs a file");
     e2e_refused(&c, "search.start", "{\"task\":\"x\"}", "NOT_FOUND", "there is no task 'x'");

@@ -166,6 +166,29 @@ def copy_data(source, folder):
     shutil.copytree(os.path.join(source, "data"), os.path.join(folder, "data"), ignore=shutil.ignore_patterns("work", "lock"))
 
 
+def lend_cache(cache, folder):
+    """Puts a worker's cache of built tasks and baselines below a new data folder: building them again takes seconds."""
+    if os.path.isdir(cache):
+        os.makedirs(os.path.join(folder, "data"), exist_ok=True)
+        shutil.rmtree(os.path.join(folder, "data", "build-cache"), ignore_errors=True)
+        os.rename(cache, os.path.join(folder, "data", "build-cache"))
+
+
+def take_cache(cache, folder):
+    """Takes it back from a stopped daemon's folder."""
+    mine = os.path.join(folder, "data", "build-cache")
+    if os.path.isdir(mine):
+        shutil.rmtree(cache, ignore_errors=True)
+        os.rename(mine, cache)
+
+
+def insights(d):
+    """Claims with evidence: [mean, sd, n] of the effect by id."""
+    listed = d.call("insight", "list", "--limit", "10000")["insights"]
+    return {i["insight"]: [i["effect"]["mean"], i["effect"]["sd"], i["effect"]["n"]]
+            for i in listed if i.get("effect") and i["effect"].get("n")}
+
+
 def result_of(show):
     """What the study keeps of a search: enough for every figure, without the assignments of the curve."""
     best = show.get("best") or {}
@@ -174,7 +197,7 @@ def result_of(show):
         "arms": "".join({"adopted": "a", "memory": "m", "memory-free": "f"}.get(p.get("arm"), "?") for p in show["curve"]),
         "best": best.get("objective"), "assignment": best.get("assignment"),
         "predictions": show.get("predictions"), "seeds": len(show.get("seeds") or []), "failures": show.get("failures"),
-        "overhead": show.get("overhead"), "gain": show.get("gain"),
+        "overhead": show.get("overhead"), "gain": show.get("gain"), "shares": show.get("arms"),
     }
 
 

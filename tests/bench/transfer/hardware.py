@@ -208,10 +208,6 @@ class Study:
 
     # ---- what is carried ----
 
-    def insights(self, d):
-        listed = d.call("insight", "list", "--limit", "10000")["insights"]
-        return {i["insight"]: i["effect"] for i in listed if i.get("effect") and i["effect"].get("n")}
-
     def replication(self, t, worker):
         """Signs of the claims that the other devices' tables settle, against those of the target's own table."""
         full = self.shared_base("full-%s" % t.name, t, functools.partial(self.fill_full, t), worker)
@@ -223,15 +219,15 @@ class Study:
             shutil.rmtree(folder, ignore_errors=True)
             driver.copy_data(base, folder)
             with driver.Daemon(self.machine, folder, worker) as d:
-                found.append(self.insights(d))
+                found.append(driver.insights(d))
             shutil.rmtree(folder, ignore_errors=True)
         return dict(replicated(*found), part="hardware", arm="replication", kernel=t.kernel, device=t.device, seed=0)
 
 
 def settled(effect):
-    """+1 or -1 when the 95 % interval of the effect excludes 0, else 0."""
-    mean, sd = effect.get("mean"), effect.get("sd")
-    if mean is None or sd is None or effect["n"] < 2 or abs(mean) <= 1.96 * sd:
+    """+1 or -1 when the 95 % interval of the effect [mean, sd, n] excludes 0, else 0."""
+    mean, sd, n = effect
+    if mean is None or sd is None or n < 2 or abs(mean) <= 1.96 * sd:
         return 0
     return 1 if mean > 0 else -1
 
@@ -245,10 +241,10 @@ def replicated(there, here):
             continue
         out["settled"] += 1
         mine = here.get(claim)
-        if mine is None or mine.get("mean") is None:
+        if mine is None or not mine[0]:
             continue
         out["tested"] += 1
-        out["same_sign"] += (mine["mean"] > 0) == (sign > 0)
+        out["same_sign"] += (mine[0] > 0) == (sign > 0)
         if settled(mine):
             out["settled_here"] += 1
             out["settled_same"] += settled(mine) == sign

@@ -141,6 +141,8 @@ def hardware_figures(rows):
 def arrival_figures(prefix, by_pair):
     """Evaluations to each share: per pair, then the geometric means over the pairs of the seeds' medians and means."""
     out = []
+    if not by_pair:
+        return out
     for share in SHARES:
         what = "evals_to_%d%%" % round(100 * share)
         counts = [[count(r, share) for r in rows] for rows in by_pair.values()]
@@ -306,8 +308,7 @@ def shape_replication(warm, cold):
         there, here = by.get((w["source"], w["seed"])), by.get((w["target"], w["seed"]))
         if not there or not here or not there.get("insights"):
             continue
-        effect = lambda table: {k: {"mean": v[0], "sd": v[1], "n": v[2]} for k, v in (table or {}).items()}
-        for k, v in hardware.replicated(effect(there["insights"]), effect(here["insights"])).items():
+        for k, v in hardware.replicated(there["insights"], here.get("insights") or {}).items():
             out[w["pair"]][k] += v
     return [dict(v, pair=k) for k, v in out.items()]
 
@@ -367,6 +368,7 @@ def self_test():
     stats.close(got["hardware.cold.predictions.coverage80"].value, 0.75)
     assert got["hardware.cold.predictions.crps"].n == 12
     # a warm arm that never arrives is negative transfer, every time
+    assert hardware_figures([]) == [] and shape_figures([]) == []
     rows = [r for r in rows if r["arm"] == "cold"] + [search("wrong", s, [1.0] * 9) for s in (1, 2, 3)]
     got = {f.name: f for f in hardware_figures(rows)}
     stats.close(got["hardware.wrong.negative_transfer.evals"].value, 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shape transfer on real kernels: from a cold search on one shape to searches on another, on this machine's processor."""
 import functools
+import hashlib
 import json
 import os
 import random
@@ -91,6 +92,9 @@ class Study:
             used |= {x for p in self.wrong for x in p}
         return [x for x in TASKS if x in used]
 
+    def cache(self, worker):
+        return os.path.join(self.work, "cache-%d" % worker)
+
     def source_of(self, label, seed):
         return os.path.join(self.keep, "%s-%d.tar.gz" % (label, seed))
 
@@ -120,10 +124,11 @@ class Study:
     def run(self, arm, source, target, seed, worker):
         folder = os.path.join(self.work, "run-%d" % worker)
         shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
         if source:
-            with tarfile.open(self.source_of(source, seed)) as t:
-                t.extractall(folder, filter="data") if hasattr(tarfile, "data_filter") else t.extractall(folder)
+            os.makedirs(folder)
+            unpack(self.source_of(source, seed), folder)
+        else:
+            driver.copy_data(os.path.join(self.work, "blank"), folder)
         family, definition, set_name = TASKS[target]
         evals = self.o.evals if arm in ("cold", "warm", "wrong") else self.o.ablation_evals
         more = ["--set", set_name]
@@ -131,9 +136,11 @@ class Study:
             more.append("--cold")
         elif arm not in ("warm", "wrong"):
             more += ["--memory", arm]
+        driver.lend_cache(self.cache(worker), folder)
         with driver.Daemon(self.machine, folder, worker) as d:
             show = d.finish(d.start(definition, seed, evals, *more))
-            learned = hardware_insights(d) if arm == "cold" else None
+            learned = driver.insights(d) if arm == "cold" else None
+        driver.take_cache(self.cache(worker), folder)
         if arm == "cold":
             self.store(folder, target, seed)
         shutil.rmtree(folder, ignore_errors=True)
@@ -151,6 +158,7 @@ class Study:
         family, definition, set_name = TASKS[label]
         folder = os.path.join(self.work, "run-%d" % worker)
         shutil.rmtree(folder, ignore_errors=True)
+        driver.copy_data(os.path.join(self.work, "blank"), folder)
         took, said = [], []
         with driver.Daemon(self.machine, folder, worker) as d:
             for _ in range(4):
@@ -197,19 +205,24 @@ class Study:
         measured = [None] * len(chosen)
         folder = os.path.join(self.work, "run-%d" % worker)
         shutil.rmtree(folder, ignore_errors=True)
+        driver.copy_data(os.path.join(self.work, "blank"), folder)
+        driver.lend_cache(self.cache(worker), folder)
         with driver.Daemon(self.machine, folder, worker) as d:
             for i in order:
                 r = d.call("eval", "run", "--task", definition, "--set", set_name, "--device", "cpu", "--assignment", chosen[i], template)
                 measured[i] = r.get("objective")
+        driver.take_cache(self.cache(worker), folder)
         shutil.rmtree(folder, ignore_errors=True)
         return {"part": "shape", "arm": "final", "target": label, "round": n, "assignments": chosen, "measured": measured}
 
 
-def hardware_insights(d):
-    """Claims with evidence: [mean, sd, n] by id."""
-    listed = d.call("insight", "list", "--limit", "10000")["insights"]
-    return {i["insight"]: [i["effect"]["mean"], i["effect"]["sd"], i["effect"]["n"]]
-            for i in listed if i.get("effect") and i["effect"].get("n")}
+def unpack(path, folder):
+    """A knowledge base that `store` packed; older pythons know no filter."""
+    with tarfile.open(path) as t:
+        if hasattr(tarfile, "data_filter"):
+            t.extractall(folder, filter="data")
+        else:
+            t.extractall(folder)
 
 
 def canonical(assignment):
@@ -217,7 +230,6 @@ def canonical(assignment):
 
 
 def digest(chosen):
-    import hashlib
     return hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:8]
 
 
@@ -260,6 +272,9 @@ def prepare(a, work):
     os.chmod(work, 0o755)
     machine = driver.Machine(a.bin, copy_packs(a.tasks, work), "bwrap", a.threads, a.timing_budget, a.cores)
     machine.sandbox = choose_sandbox(machine, work, a.sandbox)
+    # Probed once, before there is company: what the device can do also bounds what a kernel may claim.
+    with driver.Daemon(machine, os.path.join(work, "blank")) as d:
+        d.call("device", "probe")
     return (machine,) + parse_pairs(a.pairs)
 
 

@@ -9,6 +9,8 @@ import math
 import random
 import statistics
 
+ROUNDS = 2000  # of a bootstrap
+
 
 def first_within(curve, best, share, cap):
     """The evaluation (from 1) that first came within `share` of the best time; cap when none did: (count, reached)."""
@@ -45,14 +47,14 @@ def quantile(sorted_values, q):
     return sorted_values[low] + (at - low) * (sorted_values[high] - sorted_values[low])
 
 
-def bootstrap(pairs, figure, rounds=2000, seed=1, level=0.95):
+def bootstrap(pairs, figure, rounds=None, seed=1, level=0.95):
     """Percentile interval of figure(pairs): pairs are drawn with replacement, then each one's seeds.
 
     What belongs together (warm and cold of one seed) has to be one value, such as a tuple, so that it is drawn together.
     """
     rng = random.Random(seed)
     drawn = []
-    for _ in range(rounds):
+    for _ in range(rounds or ROUNDS):
         sample = [rng.choices(p, k=len(p)) for p in rng.choices(pairs, k=len(pairs))]
         drawn.append(figure(sample))
     drawn.sort()
@@ -104,6 +106,7 @@ def self_test():
     assert first_within(curve, 4.0, 0.05, 5) == (4, True)
     assert first_within(curve, 4.0, 0.05, 3) == (3, False)
     assert first_within(curve, 2.1, 0.05, 5) == (2, True)  # 2.1 / 1.05 exactly
+    assert first_within([1.999], 2.1, 0.05, 7) == (7, False)
     assert first_within([], 1.0, 0.05, 7) == (7, False)
     assert best_so_far(curve, 7, 0.5) == [0.5, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0]
     assert best_so_far(curve, 3, 3.0) == [3.0, 3.0, 3.0]

@@ -42,6 +42,8 @@ def work(pipe, worker, units):
             key = pipe.recv()
         except EOFError:
             return
+        if key is None:
+            return
         began = time.time()
         try:
             row = units[key].run(worker)
@@ -67,13 +69,13 @@ class Pool:
             self.pipes.append(mine)
             self.processes.append(p)
 
-    def stop(self):
-        for p in self.pipes:
-            p.close()
-        for p in self.processes:
-            p.join(0.2)
-            if p.is_alive():
+    def stop(self, busy):
+        """Ends the workers, those that are busy by a signal: they stop their daemons on the way out."""
+        for i, p in enumerate(self.processes):
+            if i in busy:
                 p.terminate()
+            elif p.is_alive():
+                self.pipes[i].send(None)
         for p in self.processes:
             p.join(20)
             if p.is_alive():
@@ -131,7 +133,7 @@ def run_units(units, jobs, out, done=(), deadline=None, grace=20.0):
                 print("# %4.0f s  %d of %d  %s (%.1f s)" % (time.time() - began, len(rows), total, key, row.get("seconds", 0)),
                       file=sys.stderr, flush=True)
     finally:
-        pool.stop()
+        pool.stop(busy)
     if waiting or busy:
         print("# %d units were not run, %d were cut off%s" % (len(waiting), len(busy), ", %d failed" % len(failed) if failed else ""),
               file=sys.stderr)

@@ -70,6 +70,12 @@ static const struct {
     { "default_device", "" },
     { "default_device", "a b" },
     { "default_device", "../x" },
+    { "embedding", "cohere" },
+    { "embedding_batch", "0" },
+    { "embedding_batch", "2049" },
+    { "embedding_dimensions", "-1" },
+    { "embedding_query_wait", "0" },
+    { "embedding_timeout", "601" },
     { "eval_threads", "-1" },
     { "eval_threads", "1025" },
     { "evaluator", "remote" },
@@ -125,9 +131,11 @@ static void conf_test_covers_every_option(void **state)
     assert_ok(conf_print(c, &text, &err), err);
     for (char *save = NULL, *line = strtok_r(text.data, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
-        bool covered = line[0] == '#' || str_has_prefix(line, "replay_file") ||
-                       str_has_prefix(line, "command = ") || str_has_prefix(line, "command_dir") ||
-                       str_has_prefix(line, "command_env");
+        bool covered =
+            line[0] == '#' || str_has_prefix(line, "replay_file") ||
+            str_has_prefix(line, "command = ") || str_has_prefix(line, "command_dir") ||
+            str_has_prefix(line, "command_env") || str_has_prefix(line, "embedding_key_file") ||
+            str_has_prefix(line, "embedding_model") || str_has_prefix(line, "embedding_url");
 
         n += line[0] != '#';
         for (size_t i = 0; i < ARRAY_LEN(bad_values) && !covered; i++)
@@ -135,7 +143,7 @@ static void conf_test_covers_every_option(void **state)
         if (!covered)
             fail_msg("no bad value is tried for: %s", line);
     }
-    assert_int_equal(n, 21);
+    assert_int_equal(n, 29);
     conf_free(c);
 }
 

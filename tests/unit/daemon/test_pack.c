@@ -108,26 +108,74 @@ static void source_keys_are_sha256_of_the_text(void **state)
     packs_unref(p);
 }
 
-static void likeness_falls_with_the_distance_of_shape_features(void **state)
+/* task_json with more members before its end. */
+static char *with_members(const char *members)
 {
-    const struct pack_definition *a, *b, *c;
-    struct packs *p;
-    CLEANUP(freep) char *other = xstrdup(task_json);
+    size_t end = strlen(task_json) - 1;
 
-    put_pack(*state, "fam", task_json);
-    memcpy(strstr(other, "\"fam\""), "\"gam\"", 5);
-    memcpy(strstr(other, "fam_h4"), "gam_h4", 6);
-    memcpy(strstr(other, "fam_h8"), "gam_h8", 6);
-    put_pack(*state, "gam", other);
+    return str_printf("%.*s, %s }", (int)end - 1, task_json, members);
+}
+
+static void quantities_of_the_regime_are_means_over_a_set(void **state)
+{
+    CLEANUP(freep)
+    char *task =
+        with_members("\"regime\": { \"load\": \"batch * heads / 2\", \"rows\": \"(batch + 1) - 1\","
+                     "              \"none\": \"1 / (batch - batch)\" }, \"related\": [\"gam\"]");
+    const struct pack_definition *d;
+    const struct pack *pack;
+    struct packs *p;
+
+    put_pack(*state, "fam", task);
     p = load(*state);
-    a = packs_find(p, "fam_h4");
-    b = packs_find(p, "fam_h8");
-    c = packs_find(p, "gam_h4");
-    assert_true(pack_similarity(a, a) == 1);
-    assert_true(fabs(pack_similarity(a, b) - exp(-0.5)) < 1e-12); /* one of two features doubles */
-    assert_true(pack_similarity(a, b) == pack_similarity(b, a));
-    assert_true(pack_similarity(a, c) == 0);
+    pack = packs_get(p, 0);
+    for (size_t i = 0; i < pack->n_problems; i++)
+        fail_msg("%s", pack->problems[i]);
+    d = packs_find(p, "fam_h4");
+    assert_int_equal(pack->n_regime, 3);
+    assert_string_equal(pack->regime[0].name, "load");
+    /* Batches of 1 and 2: their geometric mean is the root of 2. */
+    assert_true(fabs(pack_set(d, "cpu")->regime[0] - 2 * sqrt(2)) < 1e-12);
+    assert_true(fabs(pack_set(d, "cpu")->regime[1] - sqrt(2)) < 1e-12);
+    assert_true(pack_set(d, "cpu")->regime[2] == 0);
+    /* An empty batch has no logarithm. */
+    assert_true(pack_set(d, "smoke")->regime[0] == 0);
+    /* Another definition: its own workloads and constants. */
+    assert_true(fabs(pack_set(packs_find(p, "fam_h8"), "cpu")->regime[0] - 12) < 1e-12);
+    assert_int_equal(pack->n_related, 1);
+    assert_string_equal(pack->related[0], "gam");
     packs_unref(p);
+}
+
+static void a_wrong_regime_is_a_problem_of_the_pack(void **state)
+{
+    static const struct {
+        const char *members, *words;
+    } cases[] = {
+        { "\"regime\": []", "'regime' must be an object" },
+        { "\"regime\": { \"load\": 3 }", "'load' must be a name with a formula" },
+        { "\"regime\": { \"load\": \"batch * nothing\" }", "a name that is no axis at column 9" },
+        { "\"regime\": { \"load\": \"batch +\" }", "no name, number or '(' at column 8" },
+        { "\"regime\": { \"load\": \"(batch\" }", "no ')'" },
+        { "\"regime\": { \"load\": \"batch batch\" }", "no operator" },
+        { "\"regime\": { \"load\": \"1..2\" }", "no number" },
+        { "\"related\": \"gam\"", "'related' must be a list" },
+        { "\"related\": [7]", "entry 1 of 'related'" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(freep) char *task = with_members(cases[i].members);
+        struct packs *p;
+        bool told = false;
+
+        put_pack(*state, "fam", task);
+        p = load(*state);
+        for (size_t k = 0; k < packs_get(p, 0)->n_problems; k++)
+            told = told || strstr(packs_get(p, 0)->problems[k], cases[i].words);
+        if (!told)
+            fail_msg("'%s' is not told as '%s'", cases[i].members, cases[i].words);
+        packs_unref(p);
+    }
 }
 
 static void a_broken_pack_hides_no_other_and_is_told_everything(void **state)
@@ -245,7 +293,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_DIR(a_pack_is_found_and_read),
         IN_DIR(source_keys_are_sha256_of_the_text),
-        IN_DIR(likeness_falls_with_the_distance_of_shape_features),
+        IN_DIR(quantities_of_the_regime_are_means_over_a_set),
+        IN_DIR(a_wrong_regime_is_a_problem_of_the_pack),
         IN_DIR(a_broken_pack_hides_no_other_and_is_told_everything),
         IN_DIR(the_first_pack_keeps_a_definition_that_two_name),
         cmocka_unit_test(the_folders_are_named_when_none_can_be_listed),

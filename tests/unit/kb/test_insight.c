@@ -181,6 +181,163 @@ static void no_condition_without_enough_or_clear_evidence(void **arg)
     }
 }
 
+static void one_device_class_against_the_rest_is_a_condition(void **arg)
+{
+    struct state *s = *arg;
+    struct insight_effect here, there;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    for (int i = 0; i < 4; i++) {
+        pair(s, 0, "sm_90", i % 2 ? "h=4" : "h=8", 80000, 4, false);
+        pair(s, 0, i % 2 ? "sm_80" : "cpu-avx2", i % 2 ? "h=4" : "h=8", -70000, 4, false);
+    }
+    commit(s->b);
+    in = get(s, 0);
+    assert_string_equal(
+        in.condition,
+        "helps when device_class is sm_90, hurts elsewhere; 4 against 4 measurements");
+    assert_int_equal(in.when.op, INSIGHT_IS);
+    assert_string_equal(in.when.feature, "device_class");
+    assert_string_equal(in.when.text, "sm_90");
+    assert_true(in.when.helps);
+    assert_false(in.contradicted);
+    here = insight_posterior(&in, "sm_90", NULL, NULL);
+    there = insight_posterior(&in, "cpu-neon", NULL, NULL);
+    assert_int_equal(here.side, 0);
+    assert_int_equal(there.side, 1);
+    assert_int_equal(insight_posterior(&in, NULL, NULL, NULL).side, -1);
+    insight_release(&in);
+}
+
+static void a_shape_can_be_the_condition(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    for (int i = 0; i < 3; i++) {
+        pair(s, 0, i % 2 ? "sm_80" : "cpu-avx2", "h=8", -80000, 4, false);
+        pair(s, 0, i % 2 ? "sm_80" : "cpu-avx2", i % 2 ? "h=4" : "h=16", 70000, 4, false);
+    }
+    commit(s->b);
+    in = get(s, 0);
+    assert_string_equal(in.condition,
+                        "hurts when shape is h=8, helps elsewhere; 3 against 3 measurements");
+    insight_release(&in);
+}
+
+static void the_side_of_a_known_feature_decides_the_effect(void **arg)
+{
+    struct state *s = *arg;
+    struct insight_place at = { .device_class = "sm_90", .foreign_weight = 0.5 };
+    struct insight_effect low, high, unknown;
+    json_t *few = json_pack("{s:i}", "num_kv_heads", 3),
+           *many = json_pack("{s:i}", "num_kv_heads", 9);
+    struct insight in;
+
+    put_claim(s->b, 0);
+    for (int i = 0; i < 6; i++) {
+        pair(s, 0, "sm_90", "h", 80000 + i, i % 2 ? 2 : 4, false);
+        pair(s, 0, "sm_90", "h", -60000 - i, i % 2 ? 8 : 16, false);
+    }
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.when.op, INSIGHT_AT_MOST);
+    assert_int_equal(in.when.side[0].n, 6);
+    assert_int_equal(in.when.side[0].effect_q, 6 * 80000 + 15);
+    unknown = insight_effect_at(&in, &at);
+    assert_int_equal(unknown.side, -1);
+    at.features = few;
+    low = insight_effect_at(&in, &at);
+    at.features = many;
+    high = insight_effect_at(&in, &at);
+    assert_int_equal(low.side, 0);
+    assert_int_equal(high.side, 1);
+    assert_true(low.mean > 0.07 && low.p_positive > 0.99);
+    assert_true(high.mean < -0.05 && high.p_positive < 0.01);
+    assert_true(unknown.mean < low.mean && unknown.mean > high.mean);
+    assert_true(low.sd < unknown.sd);
+    insight_release(&in);
+    json_decref(few);
+    json_decref(many);
+}
+
+static void both_signs_without_a_condition_are_a_contradiction(void **arg)
+{
+    struct state *s = *arg;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    put_claim(s->b, 1);
+    for (int i = 0; i < 6; i++) {
+        pair(s, 0, "cpu-avx2", "h", i % 2 ? 80000 : -80000, 4, false);
+        pair(s, 1, "cpu-avx2", "h", i < 4 ? 80000 : -80000, 4, false);
+    }
+    commit(s->b);
+    in = get(s, 0);
+    assert_true(in.contradicted);
+    assert_int_equal(in.all.positive, 3);
+    assert_int_equal(in.all.negative, 3);
+    insight_release(&in);
+    in = get(s, 1);
+    assert_false(in.contradicted);
+    insight_release(&in);
+}
+
+static struct id failed(struct state *s, uint64_t claim, const char *class, uint64_t at_s)
+{
+    struct evidence e = { .claim = claim_id(claim),
+                          .kind = (char *)"failure",
+                          .with = id_of_number("with", s->n++),
+                          .failure = (char *)class,
+                          .task = (char *)"gqa",
+                          .device = (char *)"cpu",
+                          .device_class = (char *)"cpu-avx2",
+                          .shape = (char *)"h",
+                          .toolchain = (char *)"gcc 12.2.0",
+                          .features = json_object(),
+                          .measured_at_s = at_s };
+    struct err err;
+    struct id id;
+
+    assert_ok(kb_batch_add_evidence(s->b, &e, &id, &err));
+    json_decref(e.features);
+    return id;
+}
+
+static void failures_are_counted_by_class_with_the_newest(void **arg)
+{
+    struct state *s = *arg;
+    struct id newest, build;
+    struct insight in;
+
+    put_claim(s->b, 0);
+    failed(s, 0, "crashed", 100);
+    newest = failed(s, 0, "crashed", 300);
+    failed(s, 0, "crashed", 200);
+    build = failed(s, 0, "build_failed", 50);
+    pair(s, 0, "cpu-avx2", "h", 1000, 4, false);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.all.failures, 4);
+    assert_int_equal(in.n_failures, 2);
+    assert_string_equal(in.failures[0].class, "build_failed");
+    assert_int_equal(in.failures[0].n, 1);
+    assert_string_equal(in.failures[0].newest.hex, build.hex);
+    assert_string_equal(in.failures[1].class, "crashed");
+    assert_int_equal(in.failures[1].n, 3);
+    assert_int_equal(in.failures[1].newest_s, 300);
+    assert_string_equal(in.failures[1].newest.hex, newest.hex);
+    insight_release(&in);
+    put_retraction(s->b, FACT_EVIDENCE, newest);
+    commit(s->b);
+    in = get(s, 0);
+    assert_int_equal(in.failures[1].n, 2);
+    assert_int_equal(in.failures[1].newest_s, 200);
+    insight_release(&in);
+}
+
 static void a_retracted_claim_keeps_what_it_withdrew(void **arg)
 {
     struct state *s = *arg;
@@ -279,6 +436,83 @@ static void links_join_through_a_claim_that_is_not_there(void **arg)
     assert_true((a.state == INSIGHT_ACTIVE) != (b.state == INSIGHT_ACTIVE));
     insight_release(&a);
     insight_release(&b);
+}
+
+/* ---- Near-duplicates ---- */
+
+static struct id say(struct state *s, const char *technique, const char *statement)
+{
+    struct claim c = { .technique = (char *)technique,
+                       .statement = (char *)statement,
+                       .mechanism = (char *)"",
+                       .family = (char *)"gqa",
+                       .dtype = (char *)"",
+                       .language = (char *)"c",
+                       .bottleneck = (char *)"",
+                       .requires = (char *)"",
+                       .param = (char *)"",
+                       .with_value = (char *)"",
+                       .without_value = (char *)"" };
+    struct err err;
+    struct id id;
+
+    assert_ok(kb_batch_add_claim(s->b, &c, &id, &err));
+    return id;
+}
+
+struct members {
+    size_t n, active;
+};
+
+static int count_member(void *ctx, const struct insight *in)
+{
+    struct members *m = ctx;
+
+    m->n++;
+    m->active += in->state == INSIGHT_ACTIVE;
+    return 0;
+}
+
+static struct members members(struct state *s, struct id id)
+{
+    struct members m = { 0 };
+
+    assert_int_equal(kb_each_same(s->kb, &id, count_member, &m), 0);
+    return m;
+}
+
+static void claims_that_say_the_same_in_other_words_are_one(void **arg)
+{
+    struct state *s = *arg;
+    struct id a, b, other;
+
+    a = say(s, "online-softmax",
+            "Unroll the inner loop by 4 so that loads overlap with arithmetic.");
+    commit(s->b);
+    b = say(s, "online_softmax",
+            "Unrolling the inner loop by 4 makes loads overlap with arithmetic.");
+    other = say(s, "online-softmax",
+                "Unroll the inner loop by 8 so that loads overlap with arithmetic.");
+    say(s, "online-softmax", "Unroll the outer loop by 4 so that loads overlap with arithmetic.");
+    say(s, "online-softmax",
+        "Do not unroll the inner loop by 4 so that loads overlap with arithmetic.");
+    say(s, "tiling", "Unroll the inner loop by 4 so that loads overlap with arithmetic.");
+    commit(s->b);
+    assert_int_equal(members(s, a).n, 2);
+    assert_int_equal(members(s, a).active, 1);
+    assert_int_equal(members(s, b).n, 2);
+    assert_int_equal(members(s, other).n, 1);
+
+    /* The same after opening again, and with what comes then. */
+    kb_batch_free(s->b);
+    kb_close(s->kb);
+    s->kb = base_open(s->folder.path);
+    s->b = kb_batch_new(s->kb);
+    assert_int_equal(members(s, a).n, 2);
+    say(s, "online-softmax", "Unroll inner loops by 4 so that the loads overlap with arithmetic.");
+    commit(s->b);
+    assert_int_equal(members(s, a).n, 3);
+    assert_int_equal(members(s, a).active, 1);
 }
 
 /* ---- Posteriors ---- */
@@ -496,6 +730,12 @@ int main(void)
         CASE(a_condition_is_learned_from_evidence_of_both_signs),
         CASE(the_other_direction_is_learned_too),
         CASE(no_condition_without_enough_or_clear_evidence),
+        CASE(one_device_class_against_the_rest_is_a_condition),
+        CASE(a_shape_can_be_the_condition),
+        CASE(the_side_of_a_known_feature_decides_the_effect),
+        CASE(both_signs_without_a_condition_are_a_contradiction),
+        CASE(failures_are_counted_by_class_with_the_newest),
+        CASE(claims_that_say_the_same_in_other_words_are_one),
         CASE(a_retracted_claim_keeps_what_it_withdrew),
         CASE(withdrawn_evidence_is_taken_out_whenever_it_comes),
         CASE(linked_claims_are_shown_as_the_smallest_id),

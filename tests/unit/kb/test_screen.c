@@ -18,6 +18,7 @@ static void what_gives_a_machine_or_a_person_away_is_found(void **state)
         { "include=\"/opt/cuda/include\"", "path" },
         { "the file (/tmp) fills up", "path" },
         { "-I/usr/include is fine", NULL }, /* joined to an option: not the start of a word */
+        { "but -I/home/ada/include is not", "path" },
         { "path=/srv/models/x", "path" },
         { "C:/Users/ada/a.c", "path" },
         { "Ask ada@example.org about it.", "address" },
@@ -70,9 +71,10 @@ static void what_people_write_of_kernels_is_not(void **state)
 
 static void sources_may_hold_what_code_holds(void **state)
 {
-    static const char source[] = "#include <math.h>\n/* a/b */ static const char *p = \"/dev/null\";\n"
-                                 "// see https://example.org/paper and 1.2.3.4\nint f(int x)\n"
-                                 "{ return x //2\n /3; }\n";
+    static const char source[] =
+        "#include <math.h>\n/* a/b */ static const char *p = \"/dev/null\";\n"
+        "// see https://example.org/paper and 1.2.3.4\nint f(int x)\n"
+        "{ return x //2\n /3; }\n";
 
     (void)state;
     assert_null(screen_source(&screen, source));

@@ -101,6 +101,7 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
                                 .strategy = "world-model",
                                 .policy = SELECT_UTILITY,
                                 .cold = run->cold,
+                                .without = lab->without,
                                 .seed = run->seed,
                                 .budget_evals = run->evals,
                                 .window = 1 };
@@ -228,22 +229,36 @@ static bool record(struct lab *lab, struct search **s)
     return write_step(lab, &j, s);
 }
 
-struct search *lab_search(struct lab *lab, const struct lab_run *run)
+struct search *lab_begin(struct lab *lab, const struct lab_run *run)
 {
-    struct search *s = store_search(lab, run);
+    return store_search(lab, run);
+}
 
-    while (!search_is_over(s->state)) {
+bool lab_step(struct lab *lab, struct search **s)
+{
+    uint64_t before = search_measured(*s);
+
+    while (!search_is_over((*s)->state) && search_measured(*s) == before) {
         struct journal j;
         struct err err;
 
-        assert_ok(journal_open(&j, s, &lab->clock.clock, &err), err);
+        assert_ok(journal_open(&j, *s, &lab->clock.clock, &err), err);
         assert_ok(planner_step(&j, &err), err);
-        assert_ok(world_check(s->world, &err), err);
-        if (!write_step(lab, &j, &s) || search_open_trial(s) == NULL)
+        assert_ok(world_check((*s)->world, &err), err);
+        if (!write_step(lab, &j, s) || search_open_trial(*s) == NULL)
             continue;
-        if (record(lab, &s))
-            assert_ok(world_check(s->world, &err), err);
+        if (record(lab, s))
+            assert_ok(world_check((*s)->world, &err), err);
     }
+    return !search_is_over((*s)->state);
+}
+
+struct search *lab_search(struct lab *lab, const struct lab_run *run)
+{
+    struct search *s = lab_begin(lab, run);
+
+    while (lab_step(lab, &s))
+        ;
     return s;
 }
 

@@ -18,6 +18,7 @@ struct lab {
     /* What an assignment is worth: log of the objective, NaN for a failure. */
     double (*worth)(const struct lab *lab, const struct space *space, const uint16_t *a);
     double shift;              /* for `worth`: how far another shape's best lies */
+    unsigned without;          /* MEMORY_ parts that warm searches do without */
     bool shaky;                /* the first measurement of every trial is unstable */
     bool infrastructure_fails; /* every evaluation is lost */
     /* 1 + the parameter that neither worth nor compiled object depends on; 0: no objects are told.
@@ -45,6 +46,10 @@ struct lab_run {
 };
 /* Runs a search to its end; the caller frees it. */
 struct search *lab_search(struct lab *lab, const struct lab_run *run);
+/* The same in steps: a search that has not begun, and one evaluation more of it (or its end, which
+ * gives false). A crash replaces *s by what the base has. */
+struct search *lab_begin(struct lab *lab, const struct lab_run *run);
+bool lab_step(struct lab *lab, struct search **s);
 /* Evaluations until an objective within `share` (0.05) of `best_log` was measured; evals + 1 when
  * never. */
 uint64_t lab_evals_to(const struct search *s, double best_log, double share);
