@@ -53,6 +53,7 @@ struct examination {
     json_t *lists[FINDING_COUNT]; /* of findings */
     size_t counts[FINDING_COUNT];
     size_t insights;
+    struct history_view view;
     json_t *devices;    /* records */
     json_t *techniques; /* name to {n, insight} of those that the vocabulary lacks */
     size_t n_statements, cap_statements;
@@ -276,6 +277,7 @@ static void look_at_scope(struct examination *x, const struct insight *in)
 static void look_at_evidence(struct examination *x, const struct insight *in)
 {
     struct insight_effect e = insight_posterior(in, NULL, NULL, NULL);
+    const struct credit_row *served;
     uint64_t chances;
 
     if (in->contradicted)
@@ -291,11 +293,12 @@ static void look_at_evidence(struct examination *x, const struct insight *in)
             str_printf("all %u confirmations came from searches that it had influenced",
                        in->all.steered),
             str_printf("ksearch search start a task of '%s' with --cold", in->claim.family));
-    if (!in->claim.param[0] || e.n < 2 || e.mean <= 0 ||
-        history_credit(x->in->history, in->id.hex).served > 0)
+    if (!in->claim.param[0] || e.n < 2 || e.mean <= 0)
         return;
-    chances =
-        history_warm_searches(x->in->history, in->claim.family, in->recorded_at_ns / NS_PER_SEC);
+    served = credit_find(&x->view.credit, in->id.hex);
+    if (served != NULL && served->served > 0)
+        return;
+    chances = history_view_warm(&x->view, in->claim.family, in->recorded_at_ns / NS_PER_SEC);
     if (chances >= SERVE_CHANCES_MIN)
         about_insight(x, FINDING_NEVER_SERVED, in, "idle",
                       str_printf("its effect is %.2fx, and none of %llu warm searches of its "
@@ -475,6 +478,7 @@ static int examine(struct examination *x, json_t **out, struct err *err)
         transfer = history_transfer(in->history);
         look_at_transfer(x, transfer);
     }
+    history_view_take(in->history, &x->view);
     if (kb_each_insight(in->kb, look_at_insight, x) != 0) {
         json_decref(transfer);
         return err_set(err, ERR_NOMEM, "no memory to bring the insights up to date");
@@ -502,5 +506,6 @@ int doctor_examine(const struct doctor_input *in, json_t **out, struct err *err)
     json_decref(x.devices);
     json_decref(x.techniques);
     free(x.statements);
+    history_view_release(&x.view);
     return rc;
 }

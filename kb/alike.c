@@ -70,17 +70,24 @@ static const char *take_number(const char *s, struct gist *g)
     return end;
 }
 
+/* Words that turn a statement round. The length and the first letter rule out nearly all others. */
 static bool is_negation(const char *word, size_t len)
 {
-    static const char *const words[] = { "no",      "not",    "never",   "without",
-                                         "avoid",   "nor",    "neither", "cannot",
-                                         "instead", "except", "less",    "fewer",
-                                         "unless",  "worse",  "slower",  "hurts" };
+    static const struct {
+        const char *word;
+        size_t len;
+    } words[] = {
+        { "no", 2 },    { "not", 3 },    { "never", 5 },   { "without", 7 },
+        { "avoid", 5 }, { "nor", 3 },    { "cannot", 6 },  { "except", 6 },
+        { "less", 4 },  { "fewer", 5 },  { "neither", 7 }, { "unless", 6 },
+        { "worse", 5 }, { "slower", 6 }, { "hurts", 5 },   { "instead", 7 },
+    };
 
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        if (strlen(words[i]) == len && strncasecmp(word, words[i], len) == 0)
+        if (words[i].len == len && words[i].word[0] == (word[0] | 0x20) &&
+            strncasecmp(word, words[i].word, len) == 0)
             return true;
-    return len > 2 && strncasecmp(word + len - 2, "nt", 2) == 0 && word[len - 3] == '\'';
+    return false;
 }
 
 /* The word at `s`, with an apostrophe inside. Returns its end. */

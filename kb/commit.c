@@ -182,8 +182,8 @@ static int put_op(struct kb *kb, struct kb_batch *b, const struct batch_op *op,
 }
 
 /* Foreign facts that become local, and how many did so far. */
-static int put_adopted(struct kb *kb, struct kb_batch *b, struct store_batch *sb,
-                       uint64_t *adopted, struct err *err)
+static int put_adopted(struct kb *kb, struct kb_batch *b, struct store_batch *sb, uint64_t *adopted,
+                       struct err *err)
 {
     json_auto_t *count = NULL;
 
@@ -242,8 +242,7 @@ static int build(struct kb *kb, struct kb_batch *b, struct store_batch *sb, stru
     return 0;
 }
 
-static int write_batch(struct kb *kb, struct kb_batch *b, struct commit_sums *sums,
-                       struct err *err)
+static int write_batch(struct kb *kb, struct kb_batch *b, struct commit_sums *sums, struct err *err)
 {
     struct store_batch *sb = store_batch_new();
     uint64_t start;

@@ -435,28 +435,6 @@ int32_t embed_dot(const struct embedding *a, const struct embedding *b)
     return sum;
 }
 
-void embed_widen(const struct embedding *e, struct embedding_wide *out)
-{
-    for (size_t i = 0; i < EMBED_DIM; i++)
-        out->v[i] = e->v[i];
-}
-
-/* Built several times and chosen at load time; sums of integers, so all give the same. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_THREAD__) &&              \
-    !defined(__SANITIZE_ADDRESS__)
-__attribute__((target_clones("avx2", "default"), optimize("O3")))
-#endif
-void embed_dots(const struct embedding_wide *q, const struct embedding *v, size_t n, int32_t *out)
-{
-    for (size_t k = 0; k < n; k++) {
-        int32_t sum = 0;
-
-        for (size_t i = 0; i < EMBED_DIM; i++)
-            sum += q->v[i] * v[k].v[i];
-        out[k] = sum;
-    }
-}
-
 float embed_cosine(const struct embedding *a, const struct embedding *b)
 {
     double lengths = (double)embed_dot(a, a) * embed_dot(b, b);

@@ -8,6 +8,7 @@
 #ifndef KS_KB_EMBED_H
 #define KS_KB_EMBED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,10 +62,15 @@ int32_t embed_dot(const struct embedding *a, const struct embedding *b);
 /* An embedding made ready for many products. */
 struct embedding_wide {
     int16_t v[EMBED_DIM];
+    int8_t narrow[EMBED_DIM];
+    int32_t sum; /* of all of them */
 };
 void embed_widen(const struct embedding *e, struct embedding_wide *out);
 /* out[i] = embed_dot(q, v[i]) for n vectors side by side; the fast way. */
 void embed_dots(const struct embedding_wide *q, const struct embedding *v, size_t n, int32_t *out);
+/* The same by way number i, from 0; false where this machine has no such way. For tests. */
+bool embed_dots_each(size_t i, const struct embedding_wide *q, const struct embedding *v, size_t n,
+                     int32_t *out);
 
 /* Cosine of the angle in [-1, 1]; 0 when one of them is all zero. */
 float embed_cosine(const struct embedding *a, const struct embedding *b);

@@ -191,7 +191,8 @@ struct kb_query {
  * failure_classes{class: n}, state, score, why[], evidence[]}], removed{filter: n}, took_us}.
  * effect{} is a struct insight_effect, when{} a struct insight_condition. evidence[] holds at most 8 items {id, task, device, device_class, shape, toolchain,
  * effect, sd, steered, failure, measured_at, with, without}, newest first; with explain each hit
- * has ranks{lexical, vector, fused, usefulness}. ERR_INVALID for a bad limit.
+ * has ranks{lexical, vector, fused, usefulness} and the answer understood{profile, shape,
+ * techniques[], embedding}; notes[] is there when the asker gave one. ERR_INVALID for a bad limit.
  */
 int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *err);
 /* The same, appended to `out` as text, several times faster; after a failure the end of `out` is

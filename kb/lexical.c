@@ -62,8 +62,8 @@ struct term {
 };
 
 struct lexical_scratch {
-    float acc[BLOCK];                /* scores within the block; all zero between blocks */
-    float table[TF_TABLE][LEN_LONG]; /* saturation by occurrences less one, and length */
+    float acc[BLOCK];                   /* scores within the block; all zero between blocks */
+    float table[TF_TABLE][LEN_LONG];    /* saturation by occurrences less one, and length */
     float weighted[TF_TABLE][LEN_LONG]; /* the same times the weight of one term */
     float norm_per_len, norm_base;
 };

@@ -198,8 +198,9 @@ static int load_kind(struct kb *kb, struct retrieve *r, struct table *t,
                      const struct origins *origins, enum fact_kind kind, uint64_t *count,
                      struct err *err)
 {
-    struct load l = { .kb = kb, .retrieve = r, .table = t, .kind = kind, .origins = origins,
-                      .err = err };
+    struct load l = {
+        .kb = kb, .retrieve = r, .table = t, .kind = kind, .origins = origins, .err = err
+    };
     int rc;
 
     l.scratch.max = VALUE_MAX;

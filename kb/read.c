@@ -308,8 +308,8 @@ int kb_each_insight(struct kb *kb, int (*fn)(void *ctx, const struct insight *in
     return 0;
 }
 
-int kb_each_same(struct kb *kb, const struct id *id,
-                 int (*fn)(void *ctx, const struct insight *in), void *ctx)
+int kb_each_same(struct kb *kb, const struct id *id, int (*fn)(void *ctx, const struct insight *in),
+                 void *ctx)
 {
     struct err err;
 

@@ -479,10 +479,10 @@ static void digest_text(struct digest *d, const char *text)
 static int digest_sums(struct digest *d, const struct insight_sums *s, struct err *err)
 {
     CLEANUP(freep)
-    char *text = str_printf("%u %u %u %u %u %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64
-                            " %" PRIu64,
-                            s->blind, s->steered, s->positive, s->negative, s->failures,
-                            s->effect_q, s->blind_q, s->effect_sq_q, s->first_s, s->last_s);
+    char *text =
+        str_printf("%u %u %u %u %u %" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                   s->blind, s->steered, s->positive, s->negative, s->failures, s->effect_q,
+                   s->blind_q, s->effect_sq_q, s->first_s, s->last_s);
 
     if (text == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a digest");

@@ -135,8 +135,7 @@ int cli_error(struct err *err, const struct ks_error *from);
 
 extern const struct command cmd_status;
 extern const struct command cmd_task_list, cmd_task_show, cmd_task_import, cmd_task_check;
-extern const struct command cmd_device_list, cmd_device_show, cmd_device_probe,
-    cmd_device_import;
+extern const struct command cmd_device_list, cmd_device_show, cmd_device_probe, cmd_device_import;
 extern const struct command cmd_search_start, cmd_search_list, cmd_search_show, cmd_search_watch,
     cmd_search_pause, cmd_search_resume, cmd_search_cancel, cmd_search_explain, cmd_search_tree,
     cmd_search_compare;
@@ -145,8 +144,9 @@ extern const struct command cmd_query;
 extern const struct command cmd_retune;
 extern const struct command cmd_insight_list, cmd_insight_show, cmd_insight_add,
     cmd_insight_retract;
-extern const struct command cmd_kb_doctor, cmd_kb_stats, cmd_kb_verify, cmd_kb_import, cmd_kb_export,
-    cmd_kb_backup, cmd_kb_gc, cmd_kb_key_show, cmd_kb_key_trust, cmd_kb_key_list, cmd_kb_key_distrust;
+extern const struct command cmd_kb_doctor, cmd_kb_stats, cmd_kb_verify, cmd_kb_import,
+    cmd_kb_export, cmd_kb_backup, cmd_kb_gc, cmd_kb_key_show, cmd_kb_key_trust, cmd_kb_key_list,
+    cmd_kb_key_distrust;
 extern const struct command cmd_eval_run;
 
 /* task_recorded.c: imports the recorded space in the file `path`, as a run function of `cmd` (whose
@@ -158,7 +158,8 @@ int cli_task_import_recorded(struct cli *cli, const struct command *cmd, struct 
  * give it. */
 void insight_print(const json_t *insight);
 
-/* kb_doctor.c: what predictions were worth, as kb.stats gives it: a table, and a curve per source. */
+/* kb_doctor.c: what predictions were worth, as kb.stats gives it: a table, and a curve per source.
+ */
 void calibration_print(const json_t *calibration);
 
 /* Shows what an import of a recorded space did. */

@@ -57,8 +57,7 @@ static void add_short(struct buf *out, const char *s, size_t max, struct err *er
             break;
         n++;
     }
-    memcpy(cut, s, n);
-    cut[n] = '\0';
+    snprintf(cut, sizeof(cut), "%.*s", (int)n, s);
     add_text(out, cut, err);
     if (s[n] != '\0')
         buf_adds(out, "...", err);

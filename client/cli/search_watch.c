@@ -212,6 +212,23 @@ static bool view_lost(struct view *v, const json_t *e)
     return true;
 }
 
+/* What other searches found, and what memory is worth: lines of their own. */
+static bool view_memory(struct view *v, const json_t *e)
+{
+    const json_t *found = json_object_get(e, "found"), *first = json_array_get(found, 0);
+
+    if (json_is_array(found))
+        view_remember(v, str_printf("heard of %zu finding%s of other searches (%s on %s: %.2fx)",
+                                    json_array_size(found), json_array_size(found) == 1 ? "" : "s",
+                                    jsonx_str(first, "task", "?"), jsonx_str(first, "device", "?"),
+                                    exp(jsonx_num(first, "objective_q", NAN) / 1e6)));
+    else
+        view_remember(v, str_printf("memory %s: %s",
+                                    jsonx_bool(e, "retreat", 0) ? "retreats" : "is back",
+                                    jsonx_str(e, "why", "")));
+    return true;
+}
+
 /* Folds one event in; true when there is a new line among the recent ones. */
 static bool view_event(struct view *v, const json_t *e)
 {
@@ -228,6 +245,8 @@ static bool view_event(struct view *v, const json_t *e)
         view_attempt(v, e);
     if (strcmp(type, "lost") == 0)
         return view_lost(v, e);
+    if (strcmp(type, "shared") == 0 || strcmp(type, "trust") == 0)
+        return view_memory(v, e);
     return strcmp(type, "measured") == 0 && view_measured(v, e);
 }
 

@@ -36,9 +36,9 @@ json_t *answer_effect(const struct insight_effect *e)
 
     for (size_t i = 0; i < INSIGHT_LEVELS; i++)
         json_array_append_new(levels, json_integer(e->levels[i]));
-    return json_pack("{s:f, s:f, s:f, s:I, s:s, s:I, s:I, s:o, s:I, s:f, s:o}", "mean", e->mean, "sd",
-                     e->sd, "p_positive", e->p_positive, "n", (json_int_t)e->n, "cell", e->cell,
-                     "blind", (json_int_t)e->blind, "steered", (json_int_t)e->steered,
+    return json_pack("{s:f, s:f, s:f, s:I, s:s, s:I, s:I, s:o, s:I, s:f, s:o}", "mean", e->mean,
+                     "sd", e->sd, "p_positive", e->p_positive, "n", (json_int_t)e->n, "cell",
+                     e->cell, "blind", (json_int_t)e->blind, "steered", (json_int_t)e->steered,
                      "blind_mean", e->blind > 0 ? json_real(e->blind_mean) : json_null(), "foreign",
                      (json_int_t)e->foreign, "trust", e->trust, "levels", levels);
 }

@@ -144,9 +144,9 @@ static json_t *newest_failures(struct kb *kb, const struct insight *in)
 
     for (size_t i = 0; i < in->n_failures; i++) {
         const struct insight_failure *f = &in->failures[i];
-        json_t *row = json_pack("{s:s, s:I, s:I, s:s}", "class", f->class, "n", (json_int_t)f->n,
-                                "measured_at_s", (json_int_t)f->newest_s, "evidence",
-                                f->newest.hex);
+        json_t *row =
+            json_pack("{s:s, s:I, s:I, s:s}", "class", f->class, "n", (json_int_t)f->n,
+                      "measured_at_s", (json_int_t)f->newest_s, "evidence", f->newest.hex);
         struct evaluation run;
         struct evidence e;
         struct err ignored;
@@ -173,12 +173,10 @@ static int add_same(void *ctx, const struct insight *in)
     struct same *s = ctx;
 
     if (strcmp(in->id.hex, s->of->id.hex) != 0)
-        json_array_append_new(s->list,
-                              json_pack("{s:s, s:s, s:s, s:I, s:I}", "insight", in->id.hex,
-                                        "statement", in->claim.statement, "state",
-                                        insight_state_name(in->state), "blind",
-                                        (json_int_t)in->all.blind, "steered",
-                                        (json_int_t)in->all.steered));
+        json_array_append_new(
+            s->list, json_pack("{s:s, s:s, s:s, s:I, s:I}", "insight", in->id.hex, "statement",
+                               in->claim.statement, "state", insight_state_name(in->state), "blind",
+                               (json_int_t)in->all.blind, "steered", (json_int_t)in->all.steered));
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "kb.h"
 #include "proto/methods.h"
 #include "retune/job.h"
+#include "retune/report.h"
 #include "retune/survey.h"
 #include "rpc/rpc.h"
 #include "work.h"
@@ -89,11 +90,15 @@ static int survey_run(struct daemon *d, const struct retune_params *p, json_t **
 
 static int plan_run(struct daemon *d, void *params, json_t **result, struct err *err)
 {
-    json_auto_t *doc = NULL;
+    json_auto_t *doc = NULL, *nothing_done = json_pack("{s:[]}", "results");
+    json_t *report;
 
-    if (survey_run(d, params, &doc, err) != 0)
+    /* What the labels alone say: carried is kept, void is lost, the rest is open. */
+    if (survey_run(d, params, &doc, err) != 0 ||
+        report_make(d->kb, doc, nothing_done, &report, err) != 0)
         return -1;
     *result = retune_plan_json(doc);
+    json_object_set_new(*result, "report", report);
     return 0;
 }
 
@@ -248,7 +253,9 @@ const struct rpc_method rpc_retune_methods[] = {
       "order. Measures nothing.",
       "{from, to, toolchain, budget{evals, time}, delta{}, roofline[], tasks[], insights[{id, "
       "label, ground, why, technique, statement, p_wrong, relying, effect_from{}, effect_to{}?, "
-      "task?}], plan[{insight, task, cost, value, evaluations, statement}], left_out}",
+      "task?}], plan[{insight, task, cost, value, evaluations, statement}], left_out, report{}}; "
+      "the "
+      "report is what the labels alone say",
       NULL },
     { METHOD_RETUNE_SHOW, one_rows, sizeof(struct one_params), 0, retune_show_call,
       "One retune with its report so far.",

@@ -32,11 +32,11 @@ struct credit_offers {
 };
 
 /*
- * The insights `ids[n]` as offers, [{insight, param, with, without, mean, sd}]: an event of any type
- * that gives a search insights has them as its member `offered`. mean and sd are the posterior at
- * the place of use (NULL: anywhere), widened by 0.05 for what one pair scatters; without any pair
- * there are none. Left out are insights that the base
- * does not have, and claims whose tunable or value the space does not have. Owned. Thread: worker.
+ * The insights `ids[n]` as offers, [{insight, param, with, without, mean, sd}]: an event of any
+ * type that gives a search insights has them as its member `offered`. mean and sd are the posterior
+ * at the place of use (NULL: anywhere), widened by 0.05 for what one pair scatters; without any
+ * pair there are none. Left out are insights that the base does not have, and claims whose tunable
+ * or value the space does not have. Owned. Thread: worker.
  */
 json_t *credit_offered(struct kb *kb, const struct space *space, const struct insight_place *at,
                        const struct id *ids, size_t n);

@@ -346,19 +346,38 @@ json_t *history_transfer(struct history *h)
                      "pairs_better", better);
 }
 
-uint64_t history_warm_searches(struct history *h, const char *family, uint64_t since_s)
+void history_view_take(struct history *h, struct history_view *out)
+{
+    *out = (struct history_view){ 0 };
+    pthread_mutex_lock(&h->lock);
+    out->credit.n = out->credit.cap = h->credit.n;
+    out->credit.rows = xcalloc(h->credit.n + 1, sizeof(*out->credit.rows));
+    if (h->credit.n > 0)
+        memcpy(out->credit.rows, h->credit.rows, h->credit.n * sizeof(*out->credit.rows));
+    out->warm = xcalloc(h->n + 1, sizeof(*out->warm));
+    for (size_t i = 0; i < h->n; i++)
+        if (h->searches[i]->warm)
+            out->warm[out->n_warm++] =
+                (struct history_warm){ xstrdup(h->searches[i]->family), h->searches[i]->created_s };
+    pthread_mutex_unlock(&h->lock);
+}
+
+uint64_t history_view_warm(const struct history_view *v, const char *family, uint64_t since_s)
 {
     uint64_t n = 0;
 
-    pthread_mutex_lock(&h->lock);
-    for (size_t i = 0; i < h->n; i++) {
-        const struct past_search *t = h->searches[i];
-
-        n += t->warm && t->created_s >= since_s &&
-             (family == NULL || strcmp(t->family, family) == 0);
-    }
-    pthread_mutex_unlock(&h->lock);
+    for (size_t i = 0; i < v->n_warm; i++)
+        n += v->warm[i].created_s >= since_s && strcmp(v->warm[i].family, family) == 0;
     return n;
+}
+
+void history_view_release(struct history_view *v)
+{
+    credit_release(&v->credit);
+    for (size_t i = 0; i < v->n_warm; i++)
+        free(v->warm[i].family);
+    free(v->warm);
+    *v = (struct history_view){ 0 };
 }
 
 json_t *history_problems(struct history *h)

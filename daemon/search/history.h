@@ -35,8 +35,22 @@ struct credit_row history_credit(struct history *h, const char *insight);
 /* {searches, judged, lost, rate, pairs, pairs_worse, pairs_better}: warm searches, those that had
  * enough pairs, those in which memory lost; rate is null while none was judged. Owned. */
 json_t *history_transfer(struct history *h);
-/* Warm searches of a family (any when NULL) that began at `since_s` or later. */
-uint64_t history_warm_searches(struct history *h, const char *family, uint64_t since_s);
+/*
+ * Credit and warm searches as they were at one moment, to look at while the knowledge base's own
+ * lock is held: nothing else here may be called then. Release with history_view_release.
+ */
+struct history_view {
+    struct credit_table credit;
+    size_t n_warm;
+    struct history_warm {
+        char *family;
+        uint64_t created_s;
+    } * warm;
+};
+void history_view_take(struct history *h, struct history_view *out);
+/* Warm searches of a family that began at `since_s` or later. */
+uint64_t history_view_warm(const struct history_view *v, const char *family, uint64_t since_s);
+void history_view_release(struct history_view *v);
 /* [{search, problem}] of searches whose events cannot be read. Owned. */
 json_t *history_problems(struct history *h);
 

@@ -31,9 +31,9 @@ void ledger_add(struct ledger *l, const struct ledger_outcome *o);
 uint64_t ledger_count(const struct ledger *l, const char *source);
 
 /*
- * The correction of a source (NULL: of all that predict objectives together) for a family on a device class: fitted to the
- * source's outcomes anywhere, with that as prior to those of the family, with that to those of the
- * cell. {0, 1} when there are none.
+ * The correction of a source (NULL: of all that predict objectives together) for a family on a
+ * device class: fitted to the source's outcomes anywhere, with that as prior to those of the
+ * family, with that to those of the cell. {0, 1} when there are none.
  */
 struct correction ledger_correction(const struct ledger *l, const char *source, const char *family,
                                     const char *device_class);

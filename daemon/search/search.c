@@ -210,6 +210,7 @@ void search_free(struct search *s)
     free(s->scope.bottleneck);
     free(s->scope.device_class);
     free(s->scope.toolchain);
+    free(s->scope.march);
     json_decref(s->scope.features);
     json_decref(s->scope.relatives);
     pthread_mutex_destroy(&s->lock);

@@ -37,7 +37,7 @@ json_t *search_gain_json(const struct search *s)
         return json_null();
     adopted = adopted_q(s, &n);
     /* The best is a mean over its duels: an adopted champion added nothing, whatever the noise. */
-    if (search_trial(s, s->champion)->adopted[0] || adopted > total)
+    if (n > 0 && (search_trial(s, s->champion)->adopted[0] || adopted > total))
         adopted = total;
     return json_pack("{s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:I}", "total", exp(1e-6 * (double)total),
                      "adopted", exp(1e-6 * (double)adopted), "added",

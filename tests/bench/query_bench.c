@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -92,17 +93,21 @@ static void *ask(void *arg)
 
     while ((i = atomic_fetch_add(a->next, 1)) < a->n) {
         double began = now_s(), cpu = cpu_s();
-        json_t *out;
+        struct buf text = { .max = RETRIEVE_ANSWER_MAX };
         struct err err;
+        json_t *out;
 
         pthread_rwlock_rdlock(a->lock);
-        if (retrieve_query(a->r, &a->questions[i].q, &out, &err) != 0)
+        if (retrieve_query_text(a->r, &a->questions[i].q, &text, &err) != 0)
             die("query", &err);
         pthread_rwlock_unlock(a->lock);
         a->us[i] = (now_s() - began) * 1e6;
         a->cpu_us[i] = (cpu_s() - cpu) * 1e6;
+        if (jsonx_parse(buf_str(&text), text.len, "the answer", &out, &err) != 0)
+            die("answer", &err);
         atomic_fetch_add(a->hits, json_array_size(json_object_get(out, "hits")));
         json_decref(out);
+        buf_release(&text);
     }
     return NULL;
 }

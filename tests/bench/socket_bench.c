@@ -4,7 +4,8 @@
  * daemon on it, and asks distinct questions with filters through libksearch, first one client, then
  * several busy ones. No cache of answers anywhere. Prints one figure a line: name, value, unit,
  * samples, spread. socket_bench --bin DIR [--insights 100000] [--queries 2000] [--clients 8]
- * [--rounds 1] [--writers 2] [--data DIR]. With --data the base is kept in that folder, and used when it is there.
+ * [--rounds 1] [--writers 2] [--data DIR]. With --data the base is kept in that folder, and used
+ * when it is there.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -105,7 +106,8 @@ static void put_insight(struct kb_batch *b, struct rng *r, uint32_t i)
     }
 }
 
-/* Writers share the numbers 0 .. insights - 1, a batch at a time; one builds while another commits. */
+/* Writers share the numbers 0 .. insights - 1, a batch at a time; one builds while another commits.
+ */
 struct writer {
     struct kb *kb;
     atomic_uint_fast64_t *next;

@@ -187,6 +187,47 @@ static void a_killed_daemon_is_followed_without_loss(void **state)
     assert_int_equal(e2e_stop(e), 0);
 }
 
+/* Two wordings of one claim: both are kept, one stands for both, each names the other. */
+static void insights_that_say_the_same_are_shown_together(void **state)
+{
+    static const char *const wordings[] = {
+        "{\"technique\":\"tiling\",\"statement\":\"Tile the keys by 64 for the first cache.\"}",
+        "{\"technique\":\"tiling\",\"statement\":\"Tiling keys by 64 for the first cache.\"}",
+        "{\"technique\":\"tiling\",\"statement\":\"Tile the keys by 32 for the first cache.\"}",
+    };
+    struct e2e *e = *state;
+    json_t *added[3], *shown[3];
+    size_t superseded = 0;
+    struct e2e_conn c;
+
+    e2e_start(e);
+    c = e2e_connect(e, true);
+    for (size_t i = 0; i < 3; i++)
+        added[i] = e2e_result(&c, "insight.add", wordings[i]);
+    for (size_t i = 0; i < 3; i++) {
+        CLEANUP(freep)
+        char *show = str_printf("{\"insight\":\"%s\"}", jsonx_str(added[i], "insight", ""));
+        const json_t *same;
+
+        shown[i] = e2e_result(&c, "insight.show", show);
+        same = json_object_get(shown[i], "same_as");
+        assert_int_equal(json_array_size(same), i < 2);
+        if (i < 2)
+            assert_string_equal(jsonx_str(json_array_get(same, 0), "insight", ""),
+                                jsonx_str(added[1 - i], "insight", "-"));
+        superseded += strcmp(jsonx_str(shown[i], "state", ""), "superseded") == 0;
+        assert_true(json_is_object(json_object_get(shown[i], "failure_classes")));
+        assert_true(json_is_null(json_object_get(shown[i], "when")));
+    }
+    assert_int_equal(superseded, 1);
+    for (size_t i = 0; i < 3; i++) {
+        json_decref(added[i]);
+        json_decref(shown[i]);
+    }
+    e2e_close(&c);
+    assert_int_equal(e2e_stop(e), 0);
+}
+
 static void a_bad_start_says_why(void **state)
 {
     struct e2e *e = *state;
@@ -410,6 +451,7 @@ int main(void)
         CASE(bad_bytes_do_no_harm),
         CASE(a_second_daemon_is_refused_and_harms_nothing),
         CASE(a_killed_daemon_is_followed_without_loss),
+        CASE(insights_that_say_the_same_are_shown_together),
         CASE(a_bad_start_says_why),
         CASE(the_processor_is_probed_once_on_first_need),
         CASE(a_probe_that_fails_says_why_and_stores_nothing),

@@ -2,13 +2,13 @@
 // The same hybrid questions (words and a vector, fused by reciprocal rank, with filters on family and
 // technique) to ksearchd over its socket, to SQLite with sqlite-vec and FTS5, and to PGlite with pgvector,
 // the last two in this process. Rounds take turns; prints one figure a line: name, value, unit, samples.
-//   node compare.mjs --export DIR --socket PATH [--queries 1000] [--rounds 3] [--pg-queries 200] [--without pglite]
+//   node compare.mjs --export DIR --socket PATH [--queries 1000] [--others 200] [--rounds 3] [--without pglite]
 import fs from 'node:fs';
 import net from 'node:net';
 import readline from 'node:readline';
 
 const DIM = 256, POOL = 100, K = 10, RRF = 60;
-const options = { queries: 1000, rounds: 3, 'pg-queries': 200, without: '' };
+const options = { queries: 1000, rounds: 3, others: 200, without: '' };
 for (let i = 2; i + 1 < process.argv.length; i += 2)
   options[process.argv[i].slice(2)] = process.argv[i + 1];
 for (const name of ['export', 'socket'])
@@ -75,13 +75,15 @@ async function openSqlite() {
   const db = new Database(':memory:');
   sqliteVec.load(db);
   db.exec(`create virtual table v using vec0(e int8[${DIM}] distance_metric=cosine, family text, technique text);
-    create virtual table t using fts5(body, family unindexed, technique unindexed, tokenize = 'porter unicode61')`);
+    create table d(id integer primary key, family text, technique text); create index d_technique on d(technique);
+    create virtual table t using fts5(body, content = '', tokenize = 'porter unicode61')`);
   const began = performance.now();
   const addV = db.prepare('insert into v(rowid, e, family, technique) values (?, vec_int8(?), ?, ?)');
-  const addT = db.prepare('insert into t(rowid, body, family, technique) values (?, ?, ?, ?)');
+  const addT = db.prepare('insert into t(rowid, body) values (?, ?)'), addD = db.prepare('insert into d values (?, ?, ?)');
   db.transaction(() => docs.forEach((d, i) => {
     addV.run(BigInt(i + 1), Buffer.from(vectorOf(docVectors, i)), d.family, d.technique);
-    addT.run(i + 1, d.text, d.family, d.technique);
+    addT.run(i + 1, d.text);
+    addD.run(i + 1, d.family, d.technique);
   }))();
   db.exec("insert into t(t) values ('optimize')");
   figure('sqlite_load', (performance.now() - began) / 1000, 's', docs.length);
@@ -91,8 +93,8 @@ async function openSqlite() {
   const bind = (q, more) => ({ ...more, ...(q.family && { family: q.family }), ...(q.technique && { technique: q.technique }) });
   const near = (q, i) => statement(`select rowid from v where e match vec_int8(@e) and k = ${POOL}${where(q)} order by distance`)
     .all(bind(q, { e: Buffer.from(vectorOf(questionVectors, i)) }));
-  const words = (q) => statement(`select rowid from t where t match @m${where(q)} order by rank limit ${POOL}`)
-    .all(bind(q, { m: q.words.map((w) => `"${w.replaceAll('"', '')}"`).join(' or ').replaceAll(' or ', ' OR ') }));
+  const words = (q) => statement(`select t.rowid from t${q.family || q.technique ? ' join d on d.id = t.rowid' : ''} where t match @m${where(q)} order by rank limit ${POOL}`)
+    .all(bind(q, { m: q.words.map((w) => `"${w.replaceAll('"', '')}"`).join(' OR ') }));
   return { name: 'sqlite', near: async (q, i) => near(q, i).map((r) => r - 1), ask: async (q, i) => fuse(words(q), near(q, i)), close: () => db.close() };
 }
 
@@ -175,8 +177,12 @@ for (const [name, open] of [['ksearchd', openDaemon], ['sqlite', openSqlite], ['
   if (!options.without.split(',').includes(name)) systems.push(await open());
 const results = new Map(systems.map((s) => [s.name, []]));
 for (let r = 0; r < Number(options.rounds); r++)
-  for (const s of systems)
-    results.get(s.name).push(await round(s, s.name === 'pglite' ? Math.min(questions.length, Number(options['pg-queries'])) : questions.length));
+  for (const s of systems) {
+    const n = s.name === 'ksearchd' ? questions.length : Math.min(questions.length, Number(options.others));
+    const got = await round(s, n);
+    results.get(s.name).push(got);
+    console.error(`round ${r + 1}: ${s.name} ${got.rate.toFixed(1)} 1/s`);
+  }
 for (const s of systems) {
   const all = results.get(s.name);
   figure(`${s.name}_throughput`, median(all.map((x) => x.rate)), '1/s', all.length);

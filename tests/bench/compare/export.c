@@ -23,7 +23,8 @@ static const struct {
 } tasks[] = { { "gqa_paged_decode_h32_kv4_d128_ps1", "gqa_paged_decode" },
               { "vector_add_l1", "vector_add" } };
 
-struct export {
+struct export
+{
     struct text *text;
     FILE *docs, *vectors;
     uint64_t n;
@@ -110,8 +111,8 @@ static void put_question(struct export *x, struct rng *r)
 
     synthetic_question(r, &q);
     ctx.family = by_family ? tasks[task].family : NULL;
-    ctx.technique = by_technique ? vocab_canonical(vocab_at(rng_below(r, vocab_count()))->name, name)
-                                 : NULL;
+    ctx.technique =
+        by_technique ? vocab_canonical(vocab_at(rng_below(r, vocab_count()))->name, name) : NULL;
     embed_text(x->text, q.text, strlen(q.text), &ctx, &e);
     put_vector(x->vectors, &e);
     line = json_pack("{s:s, s:o, s:s*, s:s*, s:s*}", "text", q.text, "words",

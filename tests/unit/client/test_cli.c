@@ -141,6 +141,20 @@ static void outcome_release(struct outcome *o)
     "\"device\":4,\"task\":0},"                                                                    \
     "\"took_us\":800}"
 
+#define INSIGHT                                                                                    \
+    "{\"insight\":\"0123456789abcdef\",\"statement\":\"Split the keys.\",\"technique\":"           \
+    "\"split-k\",\"scope\":{\"family\":\"gqa\"},\"condition\":\"helps when heads <= 4, hurts "     \
+    "above; 5 "                                                                                    \
+    "against 6 "                                                                                   \
+    "measurements\",\"contradicted\":true,\"state\":\"active\",\"effect\":{\"mean\":0.1,"          \
+    "\"sd\":0.04,\"n\":7},\"blind\":5,\"steered\":2,\"failures\":2,\"failure_classes\":{"          \
+    "\"crashed\":2},\"newest_failures\":[{\"class\":\"crashed\",\"n\":2,\"message\":\"It read "    \
+    "behind the end.\"}],\"same_as\":[{\"insight\":\"fedcba98765432\",\"statement\":\"Splitting "  \
+    "keys.\",\"state\":\"superseded\"}],\"cells\":[{\"cell\":\"sm_90\",\"blind\":5,\"steered\":2," \
+    "\"positive\":6,\"negative\":1,\"failures\":2,\"foreign\":3,\"mean\":0.1,\"blind_mean\":null}" \
+    "],"                                                                                           \
+    "\"evidence\":[]}"
+
 static const struct fake_row rows[] = {
     { .method = "status", .result = "{\"state\":\"running\",\"searches\":{\"running\":1}}" },
     { .method = "task.list", .result = TASK_LIST },
@@ -162,6 +176,7 @@ static const struct fake_row rows[] = {
           "\"b\"},"
           "{\"id\":\"n5\",\"parent\":\"n5\"}]}" },
     { .method = "query", .result = QUERY },
+    { .method = "insight.show", .result = INSIGHT },
     { .method = "insight.retract", .echo = true },
     { .method = "kb.verify",
       .result = "{\"digest\":\"ab\",\"problems\":[\"record 7 is damaged\"]}" },
@@ -354,6 +369,19 @@ static void options_reach_the_daemon_as_parameters(void **state)
 }
 
 /* ---- Richer results ---- */
+
+static void insight_shows_cells_failures_and_what_says_the_same(void **state)
+{
+    CLEANUP(outcome_release) struct outcome o = RUN("insight", "show", "012345");
+
+    assert_int_equal(o.status, 0);
+    expect_part(o.out, "helps when heads <= 4, hurts above");
+    expect_part(o.out, "contradicted: measurements of both signs");
+    expect_part(o.out, "failed 2 times: crashed; the newest: It read behind the end.");
+    expect_part(o.out, "same as fedcba987654 (superseded): Splitting keys.");
+    expect_part(o.out, "IMPORTED");
+    expect_part(o.out, "sm_90");
+}
 
 static void query_shows_effect_evidence_and_what_was_removed(void **state)
 {
@@ -577,6 +605,7 @@ int main(void)
         T(unknown_words_are_status_2_with_a_suggestion),
         T(help_works_without_a_daemon),
         T(options_reach_the_daemon_as_parameters),
+        T(insight_shows_cells_failures_and_what_says_the_same),
         T(query_shows_effect_evidence_and_what_was_removed),
         T(search_show_has_best_and_curve),
         T(tree_is_indented_and_draws_every_node_once),

@@ -294,6 +294,30 @@ static void probe_describes_the_machine(void **state)
     evaltest_release(&r);
 }
 
+/* What code for an older processor may not use is no feature of the device. */
+static void probe_for_less_than_the_processor_has(void **state)
+{
+    static const char *const argv[] = { KS_BIN_DIR "/ksearch-eval", "probe", "--march", "x86-64-v2",
+                                        NULL };
+    struct evaltest_result r;
+    json_t *feature;
+    size_t i;
+
+    (void)state;
+#ifndef __x86_64__
+    skip();
+#endif
+    evaltest_exec(argv, &r);
+    assert_int_equal(r.status, 0);
+    assert_string_equal(jsonx_str(r.record, "march", ""), "x86-64-v2");
+    assert_string_equal(jsonx_str(r.record, "class", ""), "cpu-generic");
+    json_array_foreach (json_object_get(r.record, "features"), i, feature)
+        assert_int_not_equal(strncmp(json_string_value(feature), "avx", 3), 0);
+    assert_null(json_object_get(r.record, "bf16_gflops"));
+    assert_true(jsonx_num(r.record, "fma_gflops", 0) > 0.5);
+    evaltest_release(&r);
+}
+
 static void check_passes_the_small_pack(void **state)
 {
     static const char *const argv[] = { KS_BIN_DIR "/ksearch-eval", "check", EVALTEST_PACK,
@@ -322,6 +346,7 @@ int main(void)
         cmocka_unit_test(a_good_job_gives_a_complete_record_and_fills_the_cache),
         cmocka_unit_test(a_champion_that_fails_is_not_the_candidates_fault),
         cmocka_unit_test(probe_describes_the_machine),
+        cmocka_unit_test(probe_for_less_than_the_processor_has),
         cmocka_unit_test(check_passes_the_small_pack),
     };
     int failed;

@@ -133,7 +133,13 @@ static void embed_dots_equal_the_plain_products(void **state)
         for (size_t k = 0; k < EMBED_DIM; k++)
             v[i].v[k] = i == 0 ? -128 : (int8_t)rng_u64(&r);
     embed_widen(&v[0], &w);
-    embed_dots(&w, v, 50, out);
+    for (size_t way = 0; way < 3; way++) {
+        int32_t other[50];
+
+        embed_dots(&w, v, 50, out);
+        if (embed_dots_each(way, &w, v, 50, other))
+            assert_memory_equal(out, other, sizeof(out));
+    }
     for (size_t i = 0; i < 50; i++) {
         int64_t sum = 0;
 

@@ -92,6 +92,23 @@ static int count_evaluation(void *ctx, uint64_t seq, const struct id *id,
     return 0;
 }
 
+/* A base from before there were origins has a place for them once it is opened. */
+static void takes_origins(struct kb *kb)
+{
+    struct kb_batch *b = kb_batch_new(kb);
+    char origin[KB_ORIGIN_MAX + 1];
+    struct id id = claim_id(1000003);
+    struct err err;
+
+    assert_ok(kb_batch_set_origin(b, "elsewhere", &err));
+    put_claim(b, 1000003);
+    commit(b);
+    kb_batch_free(b);
+    assert_ok(kb_fact_origin(kb, &id, origin, &err));
+    assert_string_equal(origin, "elsewhere");
+    digest_of(kb);
+}
+
 static void assert_migrated(const char *dir, uint64_t facts)
 {
     struct kb *kb = base_open(dir);
@@ -102,6 +119,7 @@ static void assert_migrated(const char *dir, uint64_t facts)
     assert_ok(kb_each_evaluation(kb, "gqa_h32_kv4", "cpu", UINT64_MAX, count_evaluation, &n, &err));
     assert_int_equal(n, facts - (facts + 4) / 5);
     digest_of(kb);
+    takes_origins(kb);
     kb_close(kb);
 }
 
