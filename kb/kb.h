@@ -127,8 +127,8 @@ int kb_get_insight(struct kb *kb, const char *id, struct insight *out, struct er
 
 /* The same for each claim of this one's same-as set, itself included: those that links and
  * near-duplicates join. Nothing when there is no such claim. */
-int kb_each_same(struct kb *kb, const struct id *id,
-                 int (*fn)(void *ctx, const struct insight *in), void *ctx);
+int kb_each_same(struct kb *kb, const struct id *id, int (*fn)(void *ctx, const struct insight *in),
+                 void *ctx);
 
 struct kb_stats {
     uint64_t facts[FACT_COUNT];
@@ -179,9 +179,9 @@ struct kb_query {
     /* The text embedded by kb_embedding_stats.active; NULL: the built-in model is used, and the
      * answer says so when `note` says why. */
     const struct embedding *vector;
-    const char *note; /* a sentence for notes[] of the answer; NULL for none */
-    uint64_t as_of_ns;        /* only facts committed at or before this wall time; 0: now */
-    size_t limit;             /* 1..100 */
+    const char *note;  /* a sentence for notes[] of the answer; NULL for none */
+    uint64_t as_of_ns; /* only facts committed at or before this wall time; 0: now */
+    size_t limit;      /* 1..100 */
     bool explain;
 };
 /*
@@ -189,10 +189,12 @@ struct kb_query {
  * op, value, helps} or null, contradicted, effect{mean, sd, p_positive, n, cell, blind, steered,
  * blind_mean or null, foreign, levels[4], holds or null, side_n}, blind, steered, failures,
  * failure_classes{class: n}, state, score, why[], evidence[]}], removed{filter: n}, took_us}.
- * effect{} is a struct insight_effect, when{} a struct insight_condition. evidence[] holds at most 8 items {id, task, device, device_class, shape, toolchain,
- * effect, sd, steered, failure, measured_at, with, without}, newest first; with explain each hit
- * has ranks{lexical, vector, fused, usefulness} and the answer understood{profile, shape,
- * techniques[], embedding}; notes[] is there when the asker gave one. ERR_INVALID for a bad limit.
+ * effect{} is a struct insight_effect, when{} a struct insight_condition. evidence[] holds at most
+ * 8 items {id, task, device, device_class, shape, toolchain, effect, sd, steered, failure,
+ * measured_at, with, without}, newest first; with explain each hit has ranks{lexical, vector,
+ * fused, usefulness} and the answer understood{profile, shape, techniques[], embedding}; notes[] is
+ * there when the asker gave one, or when no hit has evidence near the shape asked about.
+ * ERR_INVALID for a bad limit.
  */
 int kb_query(struct kb *kb, const struct kb_query *q, json_t **out, struct err *err);
 /* The same, appended to `out` as text, several times faster; after a failure the end of `out` is

@@ -31,11 +31,11 @@ struct kb {
     bool sync;
 
     pthread_mutex_t commit;
-    uint64_t last_wall_ns; /* of a commit; under `commit` */
+    uint64_t last_wall_ns;          /* of a commit; under `commit` */
     char model[RETRIEVE_MODEL_MAX]; /* kb_embedding_begin's; under `lock` */
     bool models_swept; /* vectors of other models were deleted; the embedding worker's */
-    bool has_foreign;      /* CF_ORIGIN has entries; under `commit` */
-    uint64_t adopted;      /* META_ADOPTED; under `commit` */
+    bool has_foreign;  /* CF_ORIGIN has entries; under `commit` */
+    uint64_t adopted;  /* META_ADOPTED; under `commit` */
 
     pthread_rwlock_t lock;
     struct table table;

@@ -48,10 +48,10 @@ void retrieve_close(struct retrieve *r);
  */
 int retrieve_add(struct retrieve *r, const struct insight *in, struct err *err);
 /*
- * Enters an evidence fact with the wall time of its commit, before or after its insight; of one that
- * is there already only `foreign` is taken over. A compact copy is kept: answers and time travel read it. After
- * it (and after every other change of in->state or in->evidence) call retrieve_update for the
- * insights whose evidence list has it. Write lock. ERR_NOMEM.
+ * Enters an evidence fact with the wall time of its commit, before or after its insight; of one
+ * that is there already only `foreign` is taken over. A compact copy is kept: answers and time
+ * travel read it. After it (and after every other change of in->state or in->evidence) call
+ * retrieve_update for the insights whose evidence list has it. Write lock. ERR_NOMEM.
  */
 int retrieve_add_evidence(struct retrieve *r, const struct id *id, const struct evidence *ev,
                           uint64_t recorded_at_ns, struct err *err);

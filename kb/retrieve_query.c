@@ -588,12 +588,15 @@ static void write_notes(const struct query *c, struct jsonw *w)
                                                                                : EMBED_MODEL);
         jsonw_close(w, '}');
     }
-    if (c->q->note != NULL) {
-        jsonw_key(w, "notes");
-        jsonw_open(w, '[');
+    if (c->q->note == NULL && situation_note(c) == NULL)
+        return;
+    jsonw_key(w, "notes");
+    jsonw_open(w, '[');
+    if (c->q->note != NULL)
         jsonw_text(w, str_visible(c->q->note, strlen(c->q->note), note, sizeof(note)));
-        jsonw_close(w, ']');
-    }
+    if (situation_note(c) != NULL)
+        jsonw_text(w, situation_note(c));
+    jsonw_close(w, ']');
 }
 
 static int answer(struct query *c, json_t *removed, struct jsonw *w, struct err *err)
@@ -610,6 +613,10 @@ static int answer(struct query *c, json_t *removed, struct jsonw *w, struct err 
     if (judge_all(c, err) == 0) {
         size_t n = choose(c, chosen);
 
+        c->nearest = n > 0 ? REGIME_NONE : REGIME_LEVEL_COUNT;
+        for (size_t i = 0; i < n; i++)
+            if (chosen[i]->near_known)
+                c->nearest = MIN(c->nearest, chosen[i]->near.level);
         jsonw_key(w, "hits");
         answer_hits(c, chosen, n, w);
         rc = jsonw_end(w);

@@ -88,6 +88,7 @@ struct query {
     bool has_shape;           /* the regime has axes */
     struct situation_memo memo[SITUATION_MEMO];
     size_t n_memo;
+    enum regime_level nearest;    /* of the hits' evidence, when there are hits and has_shape */
     const struct vindex *vectors; /* those that the embedding is of */
     struct embedding embedding;
     size_t n_lexical, n_vector;
@@ -107,6 +108,8 @@ void situation_see(struct query *c, struct candidate *d, const struct evrow *row
 double situation_factor(const struct query *c, const struct candidate *d);
 /* The nearest evidence as a sentence; false when its shape was not asked about or is not known. */
 bool situation_sentence(const struct query *c, const struct candidate *d, char *out, size_t size);
+/* What is to be said when no hit's evidence is near the shape asked about; NULL otherwise. */
+const char *situation_note(const struct query *c);
 /* The value of the feature that the insight's condition is about; false when it is not known. */
 bool situation_condition_feature(const struct query *c, const struct insight *in, double *out);
 

@@ -176,6 +176,26 @@ bool situation_sentence(const struct query *c, const struct candidate *d, char *
     return true;
 }
 
+const char *situation_note(const struct query *c)
+{
+    if (!c->has_shape)
+        return NULL;
+    switch (c->nearest) {
+    case REGIME_SAME:
+    case REGIME_NEAR:
+    case REGIME_LEVEL_COUNT:
+        return NULL;
+    case REGIME_FAMILY:
+        return "No evidence is near this shape: the nearest is of the same family alone, and far "
+               "away or of another number format.";
+    case REGIME_RELATED:
+        return "No evidence is near this shape: the nearest is of a related family.";
+    case REGIME_NONE:
+        return "No evidence of these hits can be compared with this shape.";
+    }
+    return NULL;
+}
+
 bool situation_condition_feature(const struct query *c, const struct insight *in, double *out)
 {
     const json_t *v;

@@ -237,7 +237,7 @@ static const struct opt retune_opts[] = {
     { "task", OPT_TEXT, "T", "tasks", ROW_MANY,
       "only these tasks; may be given several times (all that were measured on D0)" },
     { "budget", OPT_BUDGET, "B", "budget", 0,
-      "where to stop: evals=N (40 a task), time=T; half of it tests insights" },
+      "where to stop: evals=N (40 a task), time=T; a quarter of it tests insights" },
     { "plan", OPT_FLAG, NULL, "plan", ROW_LOCAL, "print the plan and stop" },
     { "toolchain", OPT_FLAG, NULL, "toolchain", 0,
       "same device, but its compiler, driver or libraries changed" },

@@ -31,6 +31,7 @@ enum {
     POLL_MS = 50,
     RETRY_MS = 5000,
     LISTED_MAX = 1000,
+    TESTS_SHARE = 4,   /* tests of insights may take this part of the budget */
     CONTROL_FACTOR = 2 /* a control search may take twice what the retune had for a task */
 };
 #define LIST_KEY "retunes"
@@ -142,13 +143,14 @@ static double time_left(const struct job *job)
     return budget > 0 ? budget - 1e-9 * jsonx_num(job->progress, "spent_ns", 0) : INFINITY;
 }
 
-/* Old best programs may take all of the budget, tests of insights half of it. */
+/* Old best programs may take all of the budget, tests of insights a quarter of it. */
 static bool may_measure(const struct job *job, const json_t *step)
 {
     double spent = jsonx_num(job->progress, "spent_evals", 0);
     bool is_test = json_object_get(step, "insight") != NULL;
 
-    return time_left(job) > 0 && spent < (is_test ? budget_evals(job) / 2 : budget_evals(job));
+    return time_left(job) > 0 &&
+           spent < (is_test ? budget_evals(job) / TESTS_SHARE : budget_evals(job));
 }
 
 /* The number of the search that comes next; SIZE_MAX when all are over. */

@@ -4,7 +4,7 @@
  * "retune/ID/progress", replaced together with the facts of every step, so that a daemon killed
  * anywhere goes on with the step that was not acknowledged. The list of all is "retunes".
  *
- *     measuring (steps of the plan, half of the budget at most) -> choosing (which tasks get a
+ *     measuring (steps of the plan, a quarter of the budget at most) -> choosing (which tasks get a
  *     search) -> searching (ordinary searches, one after the other) -> reporting -> done
  *
  * Cancelling ends the step under way and goes to reporting; the end is then `cancelled`. What a

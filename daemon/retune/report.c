@@ -352,14 +352,13 @@ static json_t *factor_or_null(double log)
 static double set_cold(json_t *row, const json_t *task, const struct series *control, double best)
 {
     size_t top = series_best(control), n;
-    double goal = top == SIZE_MAX ? best : fmax(best, control->log[top]);
     const json_t *estimate = json_object_get(task, "cold");
 
     if (control->n == 0) {
         json_object_set_new(row, "cold", estimate ? json_deep_copy(estimate) : json_null());
         return jsonx_num(estimate, "evaluations", 0);
     }
-    n = series_to(control, goal);
+    n = isnan(best) ? 0 : series_to(control, best); /* to what the retune came to */
     json_object_set_new(row, "cold",
                         json_pack("{s:I, s:b, s:s, s:o, s:I}", "evaluations",
                                   (json_int_t)(n ? n : control->n), "reached", n != 0, "basis",

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/jsonread.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -40,8 +41,12 @@ static int depth_of(const char *text, size_t len)
 int jsonx_parse(const char *text, size_t len, const char *what, json_t **out, struct err *err)
 {
     json_error_t je;
-    json_t *v;
+    json_t *v = jsonread_plain(text, len);
 
+    if (v != NULL) {
+        *out = v;
+        return 0;
+    }
     if (depth_of(text, len) > DEPTH_MAX)
         return err_set(err, ERR_INVALID, "%s nests deeper than %d levels", what, DEPTH_MAX);
     v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);

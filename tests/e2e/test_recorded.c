@@ -421,7 +421,7 @@ static void another_device_s_table_in_the_base_makes_a_search_faster(void **stat
 {
     struct e2e *e = *state;
     struct e2e_conn c = begin(e, 0);
-    json_auto_t *all = NULL, *warm = NULL, *programs = NULL, *query = NULL;
+    json_auto_t *all = NULL, *warm = NULL, *programs = NULL, *query = NULL, *part = NULL;
     double cold_log = 0;
     json_t *seed;
     bool prior = false;
@@ -448,6 +448,12 @@ static void another_device_s_table_in_the_base_makes_a_search_faster(void **stat
                           jsonx_int(seed, "records", 0) == T4_SYNTHETIC_ROWS);
     }
     assert_true(prior);
+    assert_int_equal(json_array_size(json_object_get(warm, "memory")), 4);
+    assert_true(json_is_object(json_object_get(warm, "gain")));
+    assert_true(json_is_object(json_object_get(warm, "arms")));
+    part = run(&c, ",\"memory\":\"prior\",\"seed\":2,\"budget\":{\"evals\":5}");
+    assert_int_equal(json_array_size(json_object_get(part, "memory")), 1);
+    assert_int_equal(jsonx_int(json_object_get(part, "gain"), "adoptions", -1), 0);
     if (!(evals_to(warm, best_of(all)) < exp(cold_log)))
         fail_msg("warm took %ld evaluations, cold %.1f on average", evals_to(warm, best_of(all)),
                  exp(cold_log));

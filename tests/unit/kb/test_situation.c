@@ -96,6 +96,18 @@ static void near_evidence_ranks_before_far(void **state)
                      "against 64 here."));
     assert_true(says(hit_of(answer, &far, &c), "on moe_far: same family"));
     assert_true(a < b && b < c);
+    assert_null(json_object_get(answer, "notes"));
+    json_decref(answer);
+    /* Far from everything: it falls back, and says so. */
+    assert_ok(regime_parse("experts=2048,topk=64", &regime, &err));
+    answer = ask(kb, &q);
+    assert_non_null(strstr(json_string_value(json_array_get(json_object_get(answer, "notes"), 0)),
+                           "No evidence is near this shape: the nearest is of the same family"));
+    json_decref(answer);
+    assert_ok(regime_parse("page_size=16", &regime, &err));
+    answer = ask(kb, &q);
+    assert_non_null(strstr(json_string_value(json_array_get(json_object_get(answer, "notes"), 0)),
+                           "can be compared with this shape"));
     json_decref(answer);
     /* The text alone says it as well. */
     q = (struct kb_query){ .text = "grouping tokens, 8 experts top 1", .limit = 10 };
