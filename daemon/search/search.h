@@ -204,7 +204,8 @@ json_t *search_gain_json(const struct search *s);
 /* The arms of a warm search: {memory_free_share, retreat, why, memory, memory_free, shared}; null
  * for a cold one. */
 json_t *search_arms_json(const struct search *s);
-/* Where a node comes from: "own", "adopted from memory", "live", "plan from memory". Static. */
+/* Where a node comes from: "own", "adopted from memory", "live", "plan from memory"; "" for the
+ * root. Static. */
 const char *search_node_origin(const struct search *s, uint32_t node);
 /* Why a node was chosen, what was tried there and what came out; node NULL: the search as a whole.
  * ERR_NOT_FOUND. */

@@ -75,6 +75,8 @@ const char *search_node_origin(const struct search *s, uint32_t node)
     const struct world_node *n = world_get(s->world, node);
     const struct trial *t;
 
+    if (node == 0)
+        return "";
     if (n->graft.search[0])
         return "plan from memory";
     t = first_trial(s, n->id);

@@ -98,7 +98,7 @@ async function openSqlite() {
   return { name: 'sqlite', near: async (q, i) => near(q, i).map((r) => r - 1), ask: async (q, i) => fuse(words(q), near(q, i)), close: () => db.close() };
 }
 
-// ---- PGlite: PostgreSQL in WebAssembly, pgvector's HNSW, and its own text search ----
+// ---- PGlite: PostgreSQL in WebAssembly, pgvector's IVFFlat, and its own text search ----
 
 async function openPglite() {
   const { PGlite } = await import('@electric-sql/pglite');
