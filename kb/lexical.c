@@ -25,7 +25,6 @@ enum {
     DOCS_MAX = 1 << 30,
     BLOCK = 4096,     /* documents scored at a time: their scores stay in the first-level cache */
     STRIDE = 16,      /* scores compared at a time */
-    PLAIN_MIN = 256,  /* postings from which a weighted table is made for a block */
     LOOK_UP_COST = 8, /* a look-up costs as much as reading about so many postings */
 };
 
@@ -39,7 +38,6 @@ struct list {
     } * at;
     uint8_t max_tf;
     uint16_t min_len; /* shortest document that has the term */
-    bool has_long;    /* some document is too long for the table */
 };
 
 struct lexical {
@@ -62,9 +60,8 @@ struct term {
 };
 
 struct lexical_scratch {
-    float acc[BLOCK];                   /* scores within the block; all zero between blocks */
-    float table[TF_TABLE][LEN_LONG];    /* saturation by occurrences less one, and length */
-    float weighted[TF_TABLE][LEN_LONG]; /* the same times the weight of one term */
+    float acc[BLOCK];                /* scores within the block; all zero between blocks */
+    float table[TF_TABLE][LEN_LONG]; /* saturation by occurrences less one, and length */
     float norm_per_len, norm_base;
 };
 
@@ -208,7 +205,6 @@ static void list_append(struct list *l, uint32_t doc, uint8_t tf, uint16_t len)
     l->n++;
     l->max_tf = MAX(l->max_tf, tf);
     l->min_len = MIN(l->min_len, len);
-    l->has_long |= len >= LEN_LONG;
 }
 
 static int compare_u64(const void *p, const void *q)
@@ -461,35 +457,16 @@ static void look_up(struct search *q, uint32_t doc, float score, size_t first)
     top_add(&q->top, doc, score);
 }
 
-/* Adds n postings whose scores are all in the table. */
-static void accumulate_plain(struct lexical_scratch *s, const struct list *l, float weight,
-                             uint32_t i, uint32_t n, uint32_t first)
-{
-    const float *table = &s->table[0][0];
-    float *weighted = &s->weighted[0][0], *acc = s->acc;
-    const uint32_t *docs = l->docs + i;
-    const struct occurrence *at = l->at + i;
-
-    for (size_t k = 0; k < (size_t)l->max_tf * LEN_LONG; k++)
-        weighted[k] = weight * table[k];
-    for (uint32_t k = 0; k < n; k++)
-        acc[docs[k] - first] += weighted[(at[k].tf - 1u) * LEN_LONG + at[k].len];
-}
-
 /* Adds one term's postings below `end` into the block that begins at `first`. */
 static void accumulate(struct search *q, size_t term, uint32_t first, uint32_t end)
 {
     const struct list *l = q->terms[term].list;
     float weight = q->terms[term].weight;
-    uint32_t i = q->at[term], stop = list_seek(l, i, end);
+    uint32_t i = q->at[term];
 
-    q->at[term] = stop;
-    /* Weighing the table pays only for many; the products are the same. */
-    if (!l->has_long && l->max_tf <= TF_TABLE && stop - i >= PLAIN_MIN)
-        accumulate_plain(q->s, l, weight, i, stop - i, first);
-    else
-        for (; i < stop; i++)
-            q->s->acc[l->docs[i] - first] += weight * posting_score(q->x, q->s, l, i);
+    for (; i < l->n && l->docs[i] < end; i++)
+        q->s->acc[l->docs[i] - first] += weight * posting_score(q->x, q->s, l, i);
+    q->at[term] = i;
 }
 
 /* Whether any of a stride's scores exceeds the value. */
@@ -662,7 +639,6 @@ static int list_read(struct lexical *x, FILE *f, struct err *err)
             return damaged(err);
         l->max_tf = MAX(l->max_tf, l->at[i].tf);
         l->min_len = MIN(l->min_len, x->lens[l->docs[i]]);
-        l->has_long |= l->at[i].len == LEN_LONG;
     }
     l->n = n;
     x->n_postings += n;

