@@ -196,7 +196,8 @@ def shape_figures(rows):
         r["floor"] = floors[r["target"]]
     by_arm = grouped(searches, lambda r: r["arm"])
     cold = by_arm.get("cold", [])
-    near = nearest_outside(cold, worth, best)
+    past = by_arm.get("past", [])
+    near = nearest_outside(past, worth, best)
     out = [Figure("shape.best_known.%s" % t, best[t], "x", len(worth.get(t, ())), "assignments re-measured") for t in sorted(best)]
     out += arrival_figures("shape.cold", grouped(cold, lambda r: r["target"]))
     for arm in WARM_SHAPE:
@@ -209,7 +210,7 @@ def shape_figures(rows):
         out += curve_figures(p, match) + final_figures(p, match, worth) + negative_figures(p, match)
     for arm in by_arm:
         out += calibration_figures("shape." + arm, by_arm[arm])
-    return out + replication_figures("shape", shape_replication(by_arm.get("warm", []), cold), lambda r: r["pair"])
+    return out + replication_figures("shape", shape_replication(by_arm.get("warm", []), past, cold), lambda r: r["pair"])
 
 
 def prepare(r, best):
@@ -234,14 +235,14 @@ def final_values(final):
     return out
 
 
-def nearest_outside(cold, worth, best):
-    """{(pair, seed): whether the source's best, measured on the target, is outside 5 % of the best known}; absent: it has none there."""
+def nearest_outside(past, worth, best):
+    """{pair: whether the source's best, measured on the target, is outside 5 % of the best known}; absent: it has none there."""
     out = {}
-    for c in cold:
+    for c in past:
         a = canonical(c["assignment"]) if c.get("assignment") else None
         for target, values in worth.items():
             if target != c["target"] and a in values:
-                out["%s>%s" % (c["target"], target), c["seed"]] = stats.geomean(values[a]) < best[target] / (1 + SHARES[0])
+                out["%s>%s" % (c["target"], target)] = stats.geomean(values[a]) < best[target] / (1 + SHARES[0])
     return out
 
 
@@ -259,8 +260,7 @@ def split_figures(prefix, match, near):
     out = []
     groups = (("nearest_within_5%", False), ("nearest_outside_5%", True), ("nearest_not_runnable", None))
     for name, wanted in groups:
-        chosen = {p: [b for b in both if near.get((p, b[0]["seed"])) is wanted] for p, both in match.items()}
-        chosen = {p: b for p, b in chosen.items() if b}
+        chosen = {p: both for p, both in match.items() if near.get(p) is wanted}
         if chosen:
             out += [Figure(f.name, f.value, f.unit, f.n, f.spread) for f in ratio_figures("%s.%s" % (prefix, name), chosen)[:1]]
     return out
@@ -300,12 +300,13 @@ def pooled_sd(table):
     return max(0.005, math.sqrt(squares / free)) if free else 0.01
 
 
-def shape_replication(warm, cold):
-    """Claims that the source's cold search settled, against the cold search of the same seed on the target."""
+def shape_replication(warm, past, cold):
+    """Claims that the source's past search settled, against the cold search on the target of the warm one's seed."""
     by = {(c["target"], c["seed"]): c for c in cold}
+    source = {c["target"]: c for c in past}
     out = defaultdict(lambda: defaultdict(int))
     for w in warm:
-        there, here = by.get((w["source"], w["seed"])), by.get((w["target"], w["seed"]))
+        there, here = source.get(w["source"]), by.get((w["target"], w["seed"]))
         if not there or not here or not there.get("insights"):
             continue
         for k, v in hardware.replicated(there["insights"], here.get("insights") or {}).items():
@@ -382,7 +383,7 @@ def shape_self_test():
         return {"part": "shape", "arm": arm, "source": source, "target": target, "seed": seed, "curve": curve, "best": max(curve),
                 "assignment": {"A": a}, "budget": len(curve), "insights": {"i": [0.5, 0.1, 3], "j": [-0.5, 0.1, 3]}}
 
-    rows = [search("cold", None, "s", 1, [1.0, 2.0], 1), search("cold", None, "t", 1, [1.0, 2.0, 3.0, 4.0], 2),
+    rows = [search("past", None, "s", 0, [1.0, 2.0], 1), search("cold", None, "t", 1, [1.0, 2.0, 3.0, 4.0], 2),
             search("warm", "s", "t", 1, [3.0, 3.9, 4.0, 4.0], 3)]
     rows[0]["insights"] = {"i": [0.4, 0.1, 3], "j": [0.4, 0.1, 2], "k": [0.1, 0.5, 9]}
     keys = ['{"A":1}', '{"A":2}', '{"A":3}']

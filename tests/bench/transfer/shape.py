@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shape transfer on real kernels: from a cold search on one shape to searches on another, on this machine's processor."""
+"""Shape transfer on real kernels: from a past search on one shape to searches on another, on this machine's processor."""
 import functools
 import hashlib
 import json
@@ -52,9 +52,10 @@ REGIMES = {"few": ((1, None), (2, None), (4, None), (6, "hot")), "many": ((64, N
 
 def add_options(g):
     g.add_argument("--evals", type=int, default=26, help="evaluations of a cold, warm or wrong search")
+    g.add_argument("--past", type=int, default=80, help="evaluations of the past search (cold, one a task) behind the other arms' knowledge bases")
     g.add_argument("--ablation-evals", type=int, default=14, help="evaluations of an ablation")
     g.add_argument("--pairs", nargs="*", metavar="SOURCE:TARGET", help="some of the pairs, or others: labels of %s" % ", ".join(TASKS))
-    g.add_argument("--keep", metavar="DIR", help="folder of the cold searches' knowledge bases (--out with .kb)")
+    g.add_argument("--keep", metavar="DIR", help="folder of the past searches' knowledge bases (--out with .kb)")
     g.add_argument("--rounds", type=int, default=3, help="rounds of the final comparison; 0: none")
     g.add_argument("--reserve", type=float, default=90, help="seconds before the deadline that the final comparison gets")
     g.add_argument("--threads", type=int, default=1, help="threads of a candidate; the judge needs a core besides")
@@ -95,60 +96,69 @@ class Study:
     def cache(self, worker):
         return os.path.join(self.work, "cache-%d" % worker)
 
-    def source_of(self, label, seed):
-        return os.path.join(self.keep, "%s-%d.tar.gz" % (label, seed))
+    def targets(self):
+        used = {p[1] for p in self.pairs} | ({p[1] for p in self.wrong} if "wrong" in self.o.arms else set())
+        return [x for x in TASKS if x in used]
+
+    def sources(self):
+        used = {p[0] for p in self.pairs}
+        if "wrong" in self.o.arms:
+            used |= {p[0] for p in self.wrong}
+        return [x for x in TASKS if x in used] if self.o.arms != ["cold"] else []
+
+    def source_of(self, label):
+        return os.path.join(self.keep, label + ".tar.gz")
 
     def units(self):
-        """Seed by seed: the cold searches, which are the others' sources, then the rest; shuffled within each."""
-        out = []
+        """The past searches, then seed by seed the others, shuffled."""
+        out = [units.Unit("shape past %s 0" % x, functools.partial(self.run, "past", None, x, 0)) for x in self.sources()]
         for seed in range(self.o.first_seed, self.o.first_seed + self.o.seeds):
-            cold = [units.Unit("shape cold %s %d" % (x, seed), functools.partial(self.run, "cold", None, x, seed))
-                    for x in self.labels()]
-            rest = []
+            rest = [units.Unit("shape cold %s %d" % (x, seed), functools.partial(self.run, "cold", None, x, seed))
+                    for x in self.targets()]
             for arm in self.o.arms:
                 for source, target in (self.wrong if arm == "wrong" else self.pairs if arm != "cold" else ()):
                     rest.append(units.Unit("shape %s %s>%s %d" % (arm, source, target, seed),
                                            functools.partial(self.run, arm, source, target, seed),
-                                           ["shape cold %s %d" % (source, seed)]))
-            random.Random(seed).shuffle(cold)
+                                           ["shape past %s 0" % source]))
             random.Random(seed).shuffle(rest)
-            out += cold + rest
+            out += rest
         return out
 
     def stale_keys(self, rows):
-        """Cold searches whose knowledge base is lost while something still needs it: they have to run again."""
+        """Past searches whose knowledge base is lost while something still needs it: they have to run again."""
         have = {r["key"] for r in rows}
         needed = {n for u in self.units() if u.key not in have for n in u.needs}
-        return {k for k in needed if not os.path.exists(self.source_of(*k.split()[2:3], int(k.split()[3])))}
+        return {k for k in needed if not os.path.exists(self.source_of(k.split()[2]))}
 
     def run(self, arm, source, target, seed, worker):
         folder = os.path.join(self.work, "run-%d" % worker)
         shutil.rmtree(folder, ignore_errors=True)
         if source:
             os.makedirs(folder)
-            unpack(self.source_of(source, seed), folder)
+            unpack(self.source_of(source), folder)
         else:
             driver.copy_data(os.path.join(self.work, "blank"), folder)
         family, definition, set_name = TASKS[target]
-        evals = self.o.evals if arm in ("cold", "warm", "wrong") else self.o.ablation_evals
+        cold = arm in ("cold", "past")
+        evals = self.o.past if arm == "past" else self.o.evals if arm in ("cold", "warm", "wrong") else self.o.ablation_evals
         more = ["--set", set_name]
-        if arm == "cold":
+        if cold:
             more.append("--cold")
         elif arm not in ("warm", "wrong"):
             more += ["--memory", arm]
         driver.lend_cache(self.cache(worker), folder)
         with driver.Daemon(self.machine, folder, worker) as d:
             show = d.finish(d.start(definition, seed, evals, *more))
-            learned = driver.insights(d) if arm == "cold" else None
+            learned = driver.insights(d) if cold else None
         driver.take_cache(self.cache(worker), folder)
-        if arm == "cold":
-            self.store(folder, target, seed)
+        if arm == "past":
+            self.store(folder, target)
         shutil.rmtree(folder, ignore_errors=True)
         return dict(driver.result_of(show), part="shape", arm=arm, source=source, target=target, seed=seed, budget=evals,
                     insights=learned)
 
-    def store(self, folder, label, seed):
-        path = self.source_of(label, seed)
+    def store(self, folder, label):
+        path = self.source_of(label)
         with tarfile.open(path + ".new", "w:gz", compresslevel=3) as t:
             t.add(os.path.join(folder, "data"), "data",
                   filter=lambda i: None if i.name.split("/")[-1] in ("work", "lock", "build-cache") else i)
@@ -190,8 +200,8 @@ class Study:
             if r["arm"] == "final" or not r.get("assignment"):
                 continue
             if r["target"] == label:
-                (found if r["arm"] in ("cold", "warm", "wrong") else maybe)[canonical(r["assignment"])] = r["best"]
-            elif r["arm"] == "cold" and (r["target"], label) in self.pairs and TASKS[r["target"]][0] == TASKS[label][0]:
+                (found if r["arm"] in ("past", "cold", "warm", "wrong") else maybe)[canonical(r["assignment"])] = r["best"]
+            elif r["arm"] == "past" and (r["target"], label) in self.pairs and TASKS[r["target"]][0] == TASKS[label][0]:
                 found.setdefault(canonical(r["assignment"]), 0)
         good = sorted((b for b in list(found.values()) + list(maybe.values())), reverse=True)[:5]
         found.update({a: b for a, b in maybe.items() if good and b >= good[-1]})
