@@ -50,7 +50,7 @@ struct daemon {
     struct list evals; /* calls of eval.run and task.check that wait for their turn or run */
     struct upkeep *upkeep;
     struct embedder *embedder; /* NULL with the built-in embedding */
-    struct history *history; /* what all searches add up to */
+    struct history *history;   /* what all searches add up to */
     struct searches *searches;
     struct retunes *retunes;
     struct rpc_server *rpc;

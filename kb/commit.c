@@ -317,10 +317,20 @@ static int fold_adopted(struct kb *kb, const struct batch_op *op, struct err *er
     return rc;
 }
 
+int fold_settle(struct kb *kb, struct err *err)
+{
+    struct changed changed = { .kb = kb };
+    int rc = table_settle(&kb->table, note_change, &changed, err);
+
+    if (rc == 0)
+        rc = tell_retrieve(kb, &changed, err);
+    free(changed.list);
+    return rc;
+}
+
 int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
 {
     CLEANUP(buf_release) struct buf scratch = { .max = VALUE_MAX };
-    struct changed changed = { .kb = kb };
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < b->n; i++) {
@@ -334,12 +344,7 @@ int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err)
         rc = fold_fact(&kb->table, kb->retrieve, &scratch, op->kind, &op->id, &op->head,
                        bytes_at(b, op->text), op->text_len, err);
     }
-    if (rc == 0)
-        rc = table_settle(&kb->table, note_change, &changed, err);
-    if (rc == 0)
-        rc = tell_retrieve(kb, &changed, err);
-    free(changed.list);
-    return rc;
+    return rc == 0 ? fold_settle(kb, err) : -1;
 }
 
 /* ---- The commit ---- */

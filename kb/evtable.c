@@ -6,7 +6,9 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "snapfile.h"
 #include "symbols.h"
+#include "text.h"
 
 /* Content addresses to numbers: open addressing, at most half full. Addresses are SHA-256, so their
  * own bits spread them. */
@@ -243,10 +245,122 @@ uint32_t evtable_name_find(const struct evtable *t, const char *s)
     return symbols_find(&t->names, s);
 }
 
+uint32_t evtable_name_count(const struct evtable *t)
+{
+    return t->names.n;
+}
+
 bool evrow_counts(const struct evrow *row, uint64_t as_of_ns)
 {
     if (as_of_ns == 0)
         return row->retracted_at_ns == 0;
     return row->recorded_at_ns <= as_of_ns &&
            (row->retracted_at_ns == 0 || row->retracted_at_ns > as_of_ns);
+}
+
+/* ---- Snapshot ---- */
+
+uint64_t evtable_layout(void)
+{
+    static const size_t parts[] = {
+        sizeof(struct evrow),
+        offsetof(struct evrow, with),
+        offsetof(struct evrow, task),
+        offsetof(struct evrow, failure),
+        offsetof(struct evrow, effect_q),
+        offsetof(struct evrow, retracted_at_ns),
+        offsetof(struct evrow, next),
+        offsetof(struct evrow, foreign),
+        sizeof(struct slot),
+        offsetof(struct slot, value),
+    };
+    uint64_t h = ARRAY_LEN(parts);
+
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        h = text_hash_pair(h, parts[i]);
+    return h;
+}
+
+static void map_put_all(struct snap_writer *w, enum snap_section section, const struct map *m)
+{
+    snap_begin(w, section);
+    snap_put(w, m->slots, m->size * sizeof(*m->slots));
+}
+
+void evtable_put(struct snap_writer *w, const struct evtable *t)
+{
+    snap_begin(w, SNAP_EVIDENCE_ROWS);
+    snap_put(w, t->rows, t->count * sizeof(*t->rows));
+    map_put_all(w, SNAP_EVIDENCE_BY_ID, &t->by_id);
+    map_put_all(w, SNAP_EVIDENCE_BY_CLAIM, &t->by_claim);
+    map_put_all(w, SNAP_EVIDENCE_RETRACTED, &t->retracted);
+    snap_begin(w, SNAP_EVIDENCE_NAMES);
+    symbols_put(w, &t->names);
+}
+
+static int do_not_fit(struct err *err)
+{
+    return err_set(err, ERR_CORRUPT, "its pieces of evidence do not fit together");
+}
+
+/* Values below `end`. */
+static int map_take(const struct snap *s, enum snap_section section, struct map *m, uint64_t end,
+                    struct err *err)
+{
+    size_t n;
+    const struct slot *slots = snap_elements(s, section, sizeof(*slots), &n, err);
+
+    if (slots == NULL)
+        return -1;
+    if ((n & (n - 1)) != 0)
+        return do_not_fit(err);
+    if (n == 0)
+        return 0;
+    m->slots = reallocarray(NULL, n, sizeof(*m->slots));
+    if (m->slots == NULL)
+        return no_memory(err);
+    memcpy(m->slots, slots, n * sizeof(*slots));
+    m->size = n;
+    for (size_t i = 0; i < n; i++) {
+        m->used += slots[i].value != 0;
+        if (slots[i].value > end)
+            return do_not_fit(err);
+    }
+    return m->used * 2 <= m->size ? 0 : do_not_fit(err);
+}
+
+static int rows_take(const struct snap *s, struct evtable *t, struct err *err)
+{
+    size_t n;
+    const struct evrow *rows = snap_elements(s, SNAP_EVIDENCE_ROWS, sizeof(*rows), &n, err);
+
+    if (rows == NULL)
+        return -1;
+    if (n >= EVTABLE_NONE)
+        return do_not_fit(err);
+    t->cap = n + n / 8 + 64;
+    t->rows = reallocarray(NULL, t->cap, sizeof(*rows));
+    if (t->rows == NULL)
+        return no_memory(err);
+    memcpy(t->rows, rows, n * sizeof(*rows));
+    t->count = (uint32_t)n;
+    for (uint32_t i = 0; i < t->count; i++) {
+        const struct evrow *r = &t->rows[i];
+        uint32_t most = MAX(MAX(MAX(r->task, r->device), MAX(r->device_class, r->shape)),
+                            MAX(r->toolchain, r->failure));
+
+        /* Rows lead to earlier ones: walks end. */
+        if (most >= t->names.n || (r->next != EVTABLE_NONE && r->next >= i))
+            return do_not_fit(err);
+    }
+    return 0;
+}
+
+int evtable_take(const struct snap *s, struct evtable *t, struct err *err)
+{
+    if (symbols_take(s, SNAP_EVIDENCE_NAMES, &t->names, err) != 0 || rows_take(s, t, err) != 0 ||
+        map_take(s, SNAP_EVIDENCE_BY_ID, &t->by_id, t->count, err) != 0 ||
+        map_take(s, SNAP_EVIDENCE_BY_CLAIM, &t->by_claim, t->count, err) != 0)
+        return -1;
+    return map_take(s, SNAP_EVIDENCE_RETRACTED, &t->retracted, UINT64_MAX, err);
 }

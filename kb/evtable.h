@@ -30,6 +30,8 @@ struct evrow {
 };
 
 struct evtable;
+struct snap;
+struct snap_writer;
 
 struct evtable *evtable_new(void); /* NULL when memory is out */
 void evtable_free(struct evtable *t);
@@ -53,6 +55,16 @@ const struct evrow *evtable_row(const struct evtable *t, uint32_t number);
 /* The string behind a number in a row; and its number, EVTABLE_NONE when no row has it. */
 const char *evtable_name(const struct evtable *t, uint32_t name);
 uint32_t evtable_name_find(const struct evtable *t, const char *s);
+
+/* How many strings there are. */
+uint32_t evtable_name_count(const struct evtable *t);
+
+/* Of the structs that evtable_put writes. */
+uint64_t evtable_layout(void);
+/* Puts the sections SNAP_EVIDENCE_* of a snapshot. */
+void evtable_put(struct snap_writer *w, const struct evtable *t);
+/* Fills an empty table from them. ERR_CORRUPT, ERR_NOMEM: the table is then to be freed. */
+int evtable_take(const struct snap *s, struct evtable *t, struct err *err);
 
 /* Whether the row counts at this wall time (0: now). */
 bool evrow_counts(const struct evrow *row, uint64_t as_of_ns);

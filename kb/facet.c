@@ -111,7 +111,7 @@ void facet_mark(const struct facet *f, uint32_t number, uint64_t *words, bool on
 
 void facet_release(struct facet *f)
 {
-    for (uint32_t i = 0; i < f->names.n; i++)
+    for (uint32_t i = 0; f->lists != NULL && i < f->names.n; i++)
         free(f->lists[i].v);
     free(f->lists);
     symbols_release(&f->names);

@@ -9,17 +9,19 @@
 
 enum { SIGN_MIN = 3 }; /* pairs of either sign: fewer are no contradiction */
 
-/* Room for one more element; keeps the array on failure. */
+/* Room for one more element; keeps the array on failure. Capacity 0: nothing, or lent. */
 static int grow(void **items, size_t n, size_t *cap, size_t size, struct err *err)
 {
-    size_t want = *cap ? *cap * 2 : 2;
+    size_t want = *cap ? *cap * 2 : n + 2;
     void *p;
 
     if (n < *cap)
         return 0;
-    p = realloc(*items, want * size);
+    p = realloc(*cap ? *items : NULL, want * size);
     if (p == NULL)
         return err_set(err, ERR_NOMEM, "no memory to fold evidence");
+    if (*cap == 0 && n > 0)
+        memcpy(p, *items, n * size);
     *items = p;
     *cap = want;
     return 0;
@@ -387,13 +389,19 @@ int fold_adopt(struct fold *f, struct names *names, const struct evidence *e, st
     return each_cell(f, names, e, adopt_cell, err);
 }
 
+static void free_owned(void *items, size_t cap)
+{
+    if (cap > 0)
+        free(items);
+}
+
 void fold_release(struct fold *f)
 {
-    free(f->cells.v);
-    free(f->foreign.v);
-    free(f->points);
-    free(f->failures);
-    free(f->evidence);
+    free_owned(f->cells.v, f->cells.cap);
+    free_owned(f->foreign.v, f->foreign.cap);
+    free_owned(f->points, f->cap_points);
+    free_owned(f->failures, f->cap_failures);
+    free_owned(f->evidence, f->cap_evidence);
     memset(f, 0, sizeof(*f));
 }
 

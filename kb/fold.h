@@ -35,6 +35,7 @@ struct fold_point {
     int64_t effect_q;
 };
 
+/* An array of capacity 0 that has elements is lent: it may be changed, and is copied to grow. */
 struct fold {
     struct insight_sums all;
     struct fold_cells cells;

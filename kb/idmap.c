@@ -102,6 +102,42 @@ int idmap_add(struct idmap *m, void *value, struct err *err)
     return 0;
 }
 
+/* Values from .. to - 1 belong to this bucket; some room for more. */
+static int bucket_fill(struct idmap_bucket *b, char *values, size_t size, size_t n, struct err *err)
+{
+    size_t cap = n + n / 8 + 1;
+
+    b->slots = reallocarray(NULL, cap, sizeof(*b->slots));
+    if (b->slots == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a map of ids");
+    b->cap = (uint32_t)cap;
+    for (; b->n < n; b->n++, values += size)
+        b->slots[b->n] =
+            (struct idmap_slot){ lead_of(((const struct id *)(void *)values)->hex), values };
+    return 0;
+}
+
+int idmap_fill(struct idmap *m, void *values, size_t size, size_t n, struct err *err)
+{
+    char *at = values;
+
+    for (size_t from = 0, to; from < n; from = to) {
+        size_t bucket = bucket_of(m, lead_of((at + from * size)));
+
+        for (to = from + 1; to < n && bucket_of(m, lead_of(at + to * size)) == bucket;)
+            to++;
+        if (bucket_fill(&m->buckets[bucket], at + from * size, size, to - from, err) == 0)
+            continue;
+        for (size_t i = 0; i < (size_t)1 << m->bits; i++) {
+            free(m->buckets[i].slots);
+            m->buckets[i] = (struct idmap_bucket){ 0 };
+        }
+        return -1;
+    }
+    m->count = n;
+    return 0;
+}
+
 void *idmap_find(const struct idmap *m, const char *digits, bool *ambiguous)
 {
     uint64_t lead = lead_of(digits);

@@ -8,6 +8,8 @@
 
 #include "base/mem.h"
 #include "kb_impl.h"
+#include "snapfile.h"
+#include "snapshot.h"
 
 void kb_notice(struct kb *kb, const char *fmt, ...)
 {
@@ -38,17 +40,12 @@ static const struct insight *insight_by_ordinal(void *ctx, uint32_t ordinal)
     return ordinal < kb->table.n ? &kb->table.by_ordinal[ordinal]->in : NULL;
 }
 
-static int load_all(struct kb *kb, struct err *err)
+/* Everything from the facts. */
+static int load_facts(struct kb *kb, struct err *err)
 {
-    struct retrieve_options ro = { .dir = kb->dir,
-                                   .insight = insight_by_ordinal,
-                                   .insight_ctx = kb,
-                                   .notice = retrieve_notice,
-                                   .notice_ctx = kb };
     uint64_t counts[FACT_COUNT] = { 0 };
 
-    if (load_last(kb, err) != 0 || retrieve_open(&ro, &kb->retrieve, err) != 0 ||
-        load_table(kb, kb->retrieve, &kb->table, counts, err) != 0)
+    if (load_table(kb, kb->retrieve, &kb->table, counts, err) != 0)
         return -1;
     load_counts(kb, counts);
     if (load_retrieve(kb, err) != 0)
@@ -56,6 +53,52 @@ static int load_all(struct kb *kb, struct err *err)
     for (size_t i = 0; i < kb->table.n; i++)
         if (retrieve_update(kb->retrieve, &kb->table.by_ordinal[i]->in, err) != 0)
             return -1;
+    return 0;
+}
+
+/* The snapshot and what is newer. */
+static int load_snapshot(struct kb *kb, struct err *err)
+{
+    uint64_t counts[FACT_COUNT] = { 0 }, seq;
+
+    if (snapshot_load(kb, counts, &seq, err) != 0)
+        return -1;
+    if (load_tail(kb, seq, counts, err) != 0)
+        return err_ctx(err, "what is newer cannot be added");
+    counts[FACT_EVALUATION] = 0;
+    load_counts(kb, counts);
+    return 0;
+}
+
+static int load_state(struct kb *kb, struct err *err)
+{
+    struct err why = { 0 };
+
+    if (load_snapshot(kb, &why) == 0)
+        return 0;
+    if (snapshot_drop(kb, err) != 0 || load_facts(kb, err) != 0)
+        return -1;
+    if (kb->table.n > 0 || why.code != ERR_NOT_FOUND)
+        kb_notice(kb,
+                  "The snapshot of derived state '%s/%s' is not used, because %s; %zu insights were "
+                  "folded from the facts.",
+                  kb->dir, SNAP_NAME, why.msg, kb->table.n);
+    return 0;
+}
+
+static int load_all(struct kb *kb, struct err *err)
+{
+    struct retrieve_options ro = { .dir = kb->dir,
+                                   .insight = insight_by_ordinal,
+                                   .insight_ctx = kb,
+                                   .notice = retrieve_notice,
+                                   .notice_ctx = kb };
+
+    if (load_last(kb, err) != 0 || retrieve_open(&ro, &kb->retrieve, err) != 0)
+        return -1;
+    retrieve_preload(kb->retrieve);
+    if (load_state(kb, err) != 0)
+        return -1;
     kb->snapshot_due = false;
     return retrieve_finish_load(kb->retrieve, kb->last_seq, err);
 }
@@ -135,6 +178,11 @@ void kb_close(struct kb *kb)
         return;
     if (kb->snapshot_due && !kb->stale && retrieve_snapshot(kb->retrieve, kb->last_seq, &err) != 0)
         kb_notice(kb, "the index snapshot was not written, the next opening makes it anew: %s",
+                  err.msg);
+    if (snapshot_is_due(kb) && snapshot_write(kb, &err) != 0)
+        kb_notice(kb,
+                  "the snapshot of derived state was not written, the next opening folds the facts: "
+                  "%s",
                   err.msg);
     kb_free(kb);
 }

@@ -39,7 +39,7 @@ struct kb_options {
  * program, ERR_IO else.
  */
 int kb_open(const struct kb_options *o, struct kb **out, struct err *err);
-/* Writes the index snapshot and closes. NULL is fine. */
+/* Writes the snapshots that are worth it and closes. NULL is fine. */
 void kb_close(struct kb *kb);
 
 /* Local documents: one JSON object per key, replaced as a whole. */

@@ -45,6 +45,11 @@ struct kb {
     uint64_t facts[FACT_COUNT]; /* stored */
     _Atomic uint64_t last_seq;
     _Atomic bool stale;
+
+    /* Of the snapshot of derived state on disk: whether it is good, and what it is of. */
+    bool snapshot_good;
+    uint64_t snapshot_seq, snapshot_adopted;
+    bool left_out; /* a damaged fact was not folded: no snapshot hides that from the next opening */
 };
 
 enum batch_type { BATCH_PUT, BATCH_DELETE, BATCH_EVENT, BATCH_FACT };
@@ -94,6 +99,12 @@ int load_last(struct kb *kb, struct err *err);
  */
 int load_table(struct kb *kb, struct retrieve *r, struct table *t, uint64_t counts[FACT_COUNT],
                struct err *err);
+/*
+ * Folds the stored facts after number `seq` on top of what is folded, retrieval included, adds them
+ * to `counts`, and settles the table. ERR_IO, ERR_NOMEM; ERR_CORRUPT or ERR_INVALID for a damaged
+ * one: all must be folded anew then, which leaves it out.
+ */
+int load_tail(struct kb *kb, uint64_t seq, uint64_t counts[FACT_COUNT], struct err *err);
 /* Takes over the counts of load_table; the rest up to last_seq are evaluations: numbers have no
  * gaps. */
 void load_counts(struct kb *kb, const uint64_t counts[FACT_COUNT]);
@@ -102,6 +113,8 @@ int load_retrieve(struct kb *kb, struct err *err);
 /* Folds anew when derived state is stale; then it is not, or this fails. No lock held. */
 int kb_refresh(struct kb *kb, struct err *err);
 
+/* Settles the table and tells retrieval what changed. ERR_NOMEM. */
+int fold_settle(struct kb *kb, struct err *err);
 /* Makes the derived state show facts that were stored. `lock` held for writing. */
 int fold_batch(struct kb *kb, const struct kb_batch *b, struct err *err);
 

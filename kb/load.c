@@ -186,6 +186,7 @@ static int load_visit(void *ctx, const void *key, size_t key_len, const void *va
     if (load_fact(l, key, key_len, value, value_len) == 0)
         return 0;
     if (l->err->code == ERR_INVALID || l->err->code == ERR_CORRUPT) {
+        l->kb->left_out = true;
         kb_notice(l->kb, "a stored %s is damaged and left out: %s", fact_kind_name(l->kind),
                   l->err->msg);
         return 0;
@@ -228,6 +229,86 @@ int load_table(struct kb *kb, struct retrieve *r, struct table *t, uint64_t coun
     t->fetch_ctx = kb->store;
     table_number(t);
     return table_settle(t, NULL, NULL, err);
+}
+
+/* ---- What a snapshot has not ---- */
+
+struct tail {
+    struct kb *kb;
+    struct buf value, scratch;
+    uint64_t *counts, next;
+    struct err *err;
+    int rc;
+};
+
+static int tail_read(struct tail *t, const struct fact_ref *ref, struct fact_head *head,
+                     const char **text, size_t *len)
+{
+    struct store *store = t->kb->store;
+    struct key key;
+
+    key_of_id(&ref->id, &key);
+    buf_clear(&t->value);
+    if (store_get(store, schema_fact_cf(ref->kind), &key, &t->value, t->err) != 0) {
+        if (t->err->code == ERR_NOT_FOUND)
+            err_set(t->err, ERR_CORRUPT, "%s %s is missing", fact_kind_name(ref->kind),
+                    ref->id.hex);
+        return -1;
+    }
+    if (fact_decode(t->value.data, t->value.len, head, text, len, t->err) != 0)
+        return -1;
+    return store_has(store, CF_ORIGIN, &key, &head->foreign, t->err);
+}
+
+static int tail_fold(struct tail *t, const struct fact_ref *ref)
+{
+    struct kb *kb = t->kb;
+    struct fact_head head;
+    const char *text;
+    size_t len;
+
+    t->counts[ref->kind]++;
+    if (ref->kind == FACT_EVALUATION)
+        return 0;
+    if (tail_read(t, ref, &head, &text, &len) != 0)
+        return -1;
+    return fold_fact(&kb->table, kb->retrieve, &t->scratch, ref->kind, &ref->id, &head, text, len,
+                     t->err);
+}
+
+static int tail_visit(void *ctx, const void *key, size_t key_len, const void *value,
+                      size_t value_len)
+{
+    struct tail *t = ctx;
+    struct fact_ref ref;
+    uint64_t seq;
+
+    t->rc = key_to_u64(key, key_len, &seq, t->err);
+    if (t->rc == 0 && seq != t->next++)
+        t->rc = err_set(t->err, ERR_CORRUPT, "fact number %" PRIu64 " is missing", t->next - 1);
+    if (t->rc == 0)
+        t->rc = fact_ref_decode(value, value_len, &ref, t->err);
+    if (t->rc == 0)
+        t->rc = tail_fold(t, &ref);
+    return t->rc;
+}
+
+int load_tail(struct kb *kb, uint64_t seq, uint64_t counts[FACT_COUNT], struct err *err)
+{
+    struct tail t = { .kb = kb, .counts = counts, .next = seq + 1, .err = err };
+    struct key from;
+    int rc;
+
+    t.value.max = t.scratch.max = VALUE_MAX;
+    key_of_u64(seq + 1, &from);
+    rc = store_each(kb->store, CF_FACT, NULL, &from, tail_visit, &t, err);
+    buf_release(&t.value);
+    buf_release(&t.scratch);
+    if (rc != 0 || t.rc != 0)
+        return -1;
+    if (t.next != kb->last_seq + 1)
+        return err_set(err, ERR_CORRUPT, "fact number %" PRIu64 " is missing", t.next);
+    return fold_settle(kb, err);
 }
 
 int load_retrieve(struct kb *kb, struct err *err)

@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "checksum.h"
 #include "retrieve_impl.h"
 
 enum {
@@ -58,10 +59,13 @@ int retrieve_open(const struct retrieve_options *o, struct retrieve **out, struc
     return 0;
 }
 
+static void preload_release(struct retrieve *r);
+
 void retrieve_close(struct retrieve *r)
 {
     if (r == NULL)
         return;
+    preload_release(r);
     retrieve_scratch_free_all(r->pool);
     pthread_mutex_destroy(&r->pool_lock);
     text_free(r->text);
@@ -364,26 +368,6 @@ static uint64_t id_sum(const struct retrieve *r, uint64_t count)
     return h;
 }
 
-/* Four interleaved lanes of multiply-and-xor, each step a bijection: any one changed word shows. */
-static uint64_t checksum(const uint8_t *p, size_t len)
-{
-    uint64_t lane[4] = { 1, 2, 3, 4 }, w;
-    size_t i = 0;
-
-    for (; i + 32 <= len; i += 32)
-        for (size_t k = 0; k < 4; k++) {
-            memcpy(&w, p + i + 8 * k, 8);
-            lane[k] = (lane[k] ^ w) * 0x9e3779b97f4a7c15ull;
-            lane[k] ^= lane[k] >> 29;
-        }
-    for (; i < len; i++)
-        lane[i % 4] = (lane[i % 4] ^ p[i]) * 0x9e3779b97f4a7c15ull;
-    w = len;
-    for (size_t k = 0; k < 4; k++)
-        w = text_hash_pair(w, lane[k]);
-    return w;
-}
-
 /* Checksum of the first len bytes of an open file. */
 static int file_checksum(int fd, size_t len, uint64_t *out, struct err *err)
 {
@@ -411,7 +395,7 @@ static int write_body(const struct retrieve *r, uint64_t seq, const char *model,
                                   .count = r->n_docs,
                                   .id_sum = id_sum(r, r->n_docs),
                                   .vocab = vocab_fingerprint() };
-    uint64_t sum;
+    uint64_t sum = 0;
     long len;
 
     memcpy(head.magic, snapshot_magic, sizeof(head.magic));
@@ -470,7 +454,7 @@ int retrieve_snapshot_as(const struct retrieve *r, uint64_t seq, const char *mod
 static int check_file(FILE *f, struct snapshot_head *head, struct err *err)
 {
     struct stat st;
-    uint64_t sum, want;
+    uint64_t sum = 0, want = 0;
 
     if (fstat(fileno(f), &st) != 0)
         return err_set(err, ERR_IO, "it cannot be read: %m");
@@ -486,8 +470,8 @@ static int check_file(FILE *f, struct snapshot_head *head, struct err *err)
     return 0;
 }
 
-static int check_head(const struct retrieve *r, const struct snapshot_head *head, uint64_t last_seq,
-                      struct err *err)
+/* What the head says of the file itself. */
+static int check_kind(const struct snapshot_head *head, struct err *err)
 {
     if (head->schema != SNAPSHOT_SCHEMA)
         return err_set(err, ERR_CORRUPT, "its schema is %u, not %d", head->schema, SNAPSHOT_SCHEMA);
@@ -496,6 +480,12 @@ static int check_head(const struct retrieve *r, const struct snapshot_head *head
                        head->model, EMBED_MODEL);
     if (head->vocab != vocab_fingerprint())
         return err_set(err, ERR_CORRUPT, "it was made with another vocabulary of techniques");
+    return 0;
+}
+
+static int check_base(const struct retrieve *r, const struct snapshot_head *head,
+                      uint64_t last_seq, struct err *err)
+{
     if (head->seq > last_seq || head->count > r->n_docs)
         return err_set(err, ERR_CORRUPT, "it is of sequence number %llu, and the base ends at %llu",
                        (unsigned long long)head->seq, (unsigned long long)last_seq);
@@ -504,30 +494,74 @@ static int check_head(const struct retrieve *r, const struct snapshot_head *head
     return 0;
 }
 
-static int read_snapshot(struct retrieve *r, const char *path, uint64_t last_seq,
-                         struct snapshot_head *head, struct err *err)
+static int read_parts(const char *dir, struct retrieve_preload *p, struct err *err)
 {
-    CLEANUP(closefp) FILE *f = fopen(path, "re");
-    struct lexical *lexical = NULL;
-    struct vindex *vectors = NULL;
+    CLEANUP(freep) char *path = str_printf("%s/vectors.faiss", dir);
+    CLEANUP(closefp) FILE *f = path != NULL ? fopen(path, "re") : NULL;
 
+    p->head = calloc(1, sizeof(*p->head));
+    if (path == NULL || p->head == NULL)
+        return no_memory(err);
     if (f == NULL)
         return errno == ENOENT ? err_set(err, ERR_NOT_FOUND, "it is missing")
                                : err_set(err, ERR_IO, "it cannot be opened: %m");
-    if (check_file(f, head, err) != 0 || check_head(r, head, last_seq, err) != 0 ||
-        lexical_read(f, &lexical, err) != 0 || vindex_read(f, &vectors, err) != 0) {
-        lexical_free(lexical);
+    if (check_file(f, p->head, err) != 0 || check_kind(p->head, err) != 0 ||
+        lexical_read(f, &p->lexical, err) != 0 || vindex_read(f, &p->vectors, err) != 0)
+        return -1;
+    if (lexical_docs(p->lexical) != p->head->count || vindex_count(p->vectors) != p->head->count)
+        return err_set(err, ERR_CORRUPT, "its parts do not agree");
+    return 0;
+}
+
+static void *preload_run(void *arg)
+{
+    struct retrieve *r = arg;
+
+    r->preload.rc = read_parts(r->dir, &r->preload, &r->preload.why);
+    return NULL;
+}
+
+void retrieve_preload(struct retrieve *r)
+{
+    r->preload.running = pthread_create(&r->preload.thread, NULL, preload_run, r) == 0;
+}
+
+static void preload_end(struct retrieve *r)
+{
+    if (r->preload.running)
+        pthread_join(r->preload.thread, NULL);
+    r->preload.running = false;
+}
+
+static void preload_release(struct retrieve *r)
+{
+    preload_end(r);
+    lexical_free(r->preload.lexical);
+    vindex_free(r->preload.vectors);
+    free(r->preload.head);
+    r->preload = (struct retrieve_preload){ .rc = -1 };
+}
+
+/* Takes the indexes of the file over when they are of this base. */
+static int take_snapshot(struct retrieve *r, uint64_t last_seq, struct snapshot_head *head,
+                         struct err *err)
+{
+    if (r->preload.running)
+        preload_end(r);
+    else
+        preload_run(r);
+    if (r->preload.head != NULL)
+        *head = *r->preload.head;
+    if (r->preload.rc != 0) {
+        *err = r->preload.why;
         return -1;
     }
-    if (lexical_docs(lexical) != head->count || vindex_count(vectors) != head->count) {
-        lexical_free(lexical);
-        vindex_free(vectors);
-        return err_set(err, ERR_CORRUPT, "its parts do not agree");
-    }
+    if (check_base(r, head, last_seq, err) != 0)
+        return -1;
     lexical_free(r->lexical);
     vindex_free(r->vectors);
-    r->lexical = lexical;
-    r->vectors = vectors;
+    r->lexical = TAKE(r->preload.lexical);
+    r->vectors = TAKE(r->preload.vectors);
     return 0;
 }
 
@@ -553,7 +587,7 @@ int retrieve_finish_load(struct retrieve *r, uint64_t last_seq, struct err *err)
 
     if (path == NULL)
         return no_memory(err);
-    if (read_snapshot(r, path, last_seq, &head, &why) == 0) {
+    if (take_snapshot(r, last_seq, &head, &why) == 0) {
         from = (uint32_t)head.count;
         if (from < r->n_docs)
             notice(r,
@@ -566,6 +600,7 @@ int retrieve_finish_load(struct retrieve *r, uint64_t last_seq, struct err *err)
                "%u insights.",
                path, why.msg, r->n_docs);
     }
+    preload_release(r);
     if (index_rest(r, from, err) != 0)
         return -1;
     r->loading = false;

@@ -40,6 +40,10 @@ int retrieve_open(const struct retrieve_options *o, struct retrieve **out, struc
 /* Frees; writes nothing. NULL is fine. */
 void retrieve_close(struct retrieve *r);
 
+/* Begins to read the snapshot beside what the caller does until retrieve_finish_load; without it
+ * that call reads. Write lock. */
+void retrieve_preload(struct retrieve *r);
+
 /*
  * Enters the insight number in->ordinal, which must be the count of insights added so far
  * (ERR_INTERNAL else); ordinals follow the claims' sequence numbers, so that an insight has the

@@ -30,6 +30,17 @@ struct retrieve_doc {
     enum insight_state state;
 };
 
+/* What vectors.faiss holds, before it is known to fit. */
+struct retrieve_preload {
+    bool running; /* `thread` is to be joined */
+    pthread_t thread;
+    struct snapshot_head *head; /* owned */
+    struct lexical *lexical;
+    struct vindex *vectors;
+    int rc;
+    struct err why;
+};
+
 struct retrieve {
     struct retrieve_options options;
     char *dir; /* owned; options.dir points to it */
@@ -51,6 +62,7 @@ struct retrieve {
     struct retrieve_model active, next;
     struct vindex *retired[RETRIEVE_RETIRED_MAX]; /* replaced while they were maintained */
     struct text *text;                            /* the writer's */
+    struct retrieve_preload preload;              /* until it is loaded */
     atomic_bool maintaining;
     pthread_mutex_t pool_lock;
     struct retrieve_scratch *pool; /* scratch memory of queries, to be used again */

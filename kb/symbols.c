@@ -78,6 +78,33 @@ const char *symbols_get(const struct symbols *t, uint32_t number)
     return t->v[number];
 }
 
+void symbols_put(struct snap_writer *w, const struct symbols *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        snap_put(w, t->v[i], strlen(t->v[i]) + 1);
+}
+
+int symbols_take(const struct snap *s, enum snap_section section, struct symbols *t,
+                 struct err *err)
+{
+    size_t n;
+    const char *at = snap_elements(s, section, 1, &n, err), *end = at + n;
+
+    if (at == NULL)
+        return -1;
+    if (n > 0 && end[-1] != '\0')
+        return err_set(err, ERR_CORRUPT, "its names do not fit together");
+    for (; at < end; at += strlen(at) + 1) {
+        uint32_t before = t->n, number;
+
+        if (symbols_add(t, at, &number, err) != 0)
+            return -1;
+        if (number != before)
+            return err_set(err, ERR_CORRUPT, "its names do not fit together");
+    }
+    return 0;
+}
+
 void symbols_release(struct symbols *t)
 {
     for (uint32_t i = 0; i < t->n; i++)

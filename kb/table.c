@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "record_text.h"
+#include "snapfile.h"
 #include "vocab.h"
 
 enum { ENTRY_BITS = 12, WITHDRAWN_BITS = 4 };
@@ -24,7 +25,8 @@ static void entry_free(void *value)
         fold_release(e->merged);
     free(e->merged);
     free(e->embedding);
-    free(e);
+    if (!e->lent)
+        free(e);
 }
 
 int table_init(struct table *t, table_fetch *fetch, void *ctx, struct err *err)
@@ -53,6 +55,7 @@ void table_release(struct table *t)
     free(t->by_ordinal);
     blocks_release(&t->blocks);
     alike_free(t->alike);
+    snap_data_free(t->lent, t->lent_len);
     memset(t, 0, sizeof(*t));
 }
 

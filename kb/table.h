@@ -26,6 +26,7 @@ struct table_entry {
     struct insight in; /* arrays borrowed from `own` or `merged`; first: the id is the map's key */
     char *text;        /* owned; the claim's texts point into it */
     bool present, retracted, dirty;
+    bool lent; /* part of table.lent; its fold's arrays of capacity 0 too */
     struct fold own;
     struct fold *merged; /* owned; of the representative of a set of several */
     struct table_entry *parent, *next, *next_dirty;
@@ -52,6 +53,9 @@ struct table {
     size_t n_compared, n_blocks;
     struct blocks blocks;
     struct alike *alike;
+    /* Memory of a snapshot that entries, texts and arrays of folds are part of; NULL for none. */
+    uint8_t *lent;
+    size_t lent_len;
     table_fetch *fetch; /* how a withdrawal finds evidence that was folded before it */
     void *fetch_ctx;
 };

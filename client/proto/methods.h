@@ -18,8 +18,8 @@
 #define METHOD_TASK_IMPORT_RECORDED "task.import_recorded"
 
 #define METHOD_DEVICE_LIST "device.list"
-#define METHOD_DEVICE_SHOW "device.show"   /* {device} */
-#define METHOD_DEVICE_PROBE "device.probe" /* {name?, march?} */
+#define METHOD_DEVICE_SHOW "device.show"     /* {device} */
+#define METHOD_DEVICE_PROBE "device.probe"   /* {name?, march?} */
 #define METHOD_DEVICE_IMPORT "device.import" /* {device} */
 
 /* {task, device?, proposer?, strategy?, cold?, seed?, set?, policy?, budget?} -> {id, state} */

@@ -117,8 +117,8 @@ json_t *searches_program(struct search_scope *scope, const char *source, json_t 
     identity = json_pack("{s:s, s:s, s:s}", "language", scope->language, "settings", settings,
                          "source", source);
     id_of_json(identity, &scope->program, &ignored);
-    return json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", scope->language, "settings",
-                     settings, "source", source, "family", scope->family, "space", space);
+    return json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", scope->language, "settings", settings,
+                     "source", source, "family", scope->family, "space", space);
 }
 
 void searches_start(struct searches *ss, struct search_spec *spec, struct search_scope *scope,
