@@ -419,6 +419,8 @@ static int check_command(const struct conf *c, struct err *err)
 
 static int check_embedding(const struct conf *c, struct err *err)
 {
+    const char *authority;
+
     if (c->embedding_model[0] == '\0')
         return err_set(err, ERR_INVALID,
                        "'embedding_model' is empty; 'embedding = openai' needs it");
@@ -428,6 +430,11 @@ static int check_embedding(const struct conf *c, struct err *err)
                        "'embedding_url' is '%.100s'; an address with http:// or https:// is "
                        "allowed",
                        c->embedding_url);
+    authority = strstr(c->embedding_url, "://") + 3;
+    if (memchr(authority, '@', strcspn(authority, "/?#")) != NULL)
+        return err_set(err, ERR_INVALID,
+                       "'embedding_url' holds a name or a password, which messages would show; "
+                       "'embedding_key_file' is where the key belongs");
     return 0;
 }
 

@@ -19,7 +19,7 @@
 #include "eval/pack_install.h"
 #include "kb.h"
 #include "log.h"
-#include "retune/job.h"
+#include "retune/retunes.h"
 #include "loop.h"
 #include "rpc/rpc_eval.h"
 #include "rpc/server.h"
@@ -252,7 +252,9 @@ void daemon_close(struct daemon *d)
     rpc_eval_drop_waiting(d);
     devices_free(d->devices);
     retunes_close(d->retunes);
+    d->retunes = NULL; /* workers that are not through yet may end with a wish for them */
     searches_close(d->searches);
+    d->searches = NULL;
     evaluator_free(d->evaluator);
     work_pool_free(d->work);
     if (d->loop != NULL)

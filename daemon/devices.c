@@ -329,12 +329,18 @@ static int ensure_run(struct work *w, struct err *err)
     return device_get(e->daemon, e->name, &e->device, err);
 }
 
+/* Every base calls its own processor "cpu": a record that came in a pack is of another one. */
+static bool is_foreign(const json_t *device)
+{
+    return strcmp(jsonx_str(device, "kind", ""), "cpu") == 0 && !jsonx_bool(device, "probed", 1);
+}
+
 static void ensure_done(struct work *w, const struct err *err)
 {
     struct ensure *e = LIST_OF(w, struct ensure, work);
+    bool unknown = err != NULL ? err->code == ERR_NOT_FOUND : is_foreign(e->device);
 
-    if (err != NULL && err->code == ERR_NOT_FOUND && strcmp(e->name, "cpu") == 0 &&
-        !e->daemon->stopping)
+    if (unknown && strcmp(e->name, "cpu") == 0 && !e->daemon->stopping)
         device_probe(e->daemon, e->name, NULL, e->done, e->arg);
     else
         e->done(e->arg, err == NULL ? e->device : NULL, err);

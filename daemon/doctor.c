@@ -100,13 +100,19 @@ static void about_insight(struct examination *x, enum finding_kind kind, const s
 
 /* ---- Junk ---- */
 
+/* Of a word: letters beyond ASCII are as good as others. */
+static bool is_word_byte(char c)
+{
+    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
+}
+
 /* FNV-1a over the words of what makes two claims say the same. */
 static uint64_t hash_text(uint64_t h, const char *s)
 {
     bool gap = false;
 
     for (; *s; s++) {
-        if (!isalnum((unsigned char)*s)) {
+        if (!is_word_byte(*s)) {
             gap = true;
             continue;
         }
@@ -132,7 +138,7 @@ static uint64_t hash_claim(const struct claim *c)
 static bool is_blank(const char *s)
 {
     for (; *s; s++)
-        if (isalnum((unsigned char)*s))
+        if (is_word_byte(*s))
             return false;
     return true;
 }
@@ -255,7 +261,7 @@ static void look_at_scope(struct examination *x, const struct insight *in)
     if (c->family[0] && space == NULL) {
         about_insight(x, FINDING_UNREACHABLE, in, "family",
                       str_printf("there is no task of its family '%s'", c->family),
-                      xstrdup("ksearch task import the family's tasks, or leave it"));
+                      xstrdup("ksearch task import DIR, with the family's tasks, or leave it"));
         return;
     }
     if (!c->param[0] || !json_is_object(space))
@@ -288,11 +294,13 @@ static void look_at_evidence(struct examination *x, const struct insight *in)
                       xstrdup("measure it where it was seldom measured (another shape, another "
                               "device), so that a condition can be learned"));
     if (in->all.steered > 0 && in->all.blind == 0)
-        about_insight(
-            x, FINDING_SELF_CONFIRMED, in, "steered",
-            str_printf("all %u confirmations came from searches that it had influenced",
-                       in->all.steered),
-            str_printf("ksearch search start a task of '%s' with --cold", in->claim.family));
+        about_insight(x, FINDING_SELF_CONFIRMED, in, "steered",
+                      str_printf("%s measured under its own influence, never blind",
+                                 in->all.steered == 1 ? "its only pair was" : "all its pairs were"),
+                      in->claim.family[0]
+                          ? str_printf("ksearch search start TASK --cold, with a task of '%s'",
+                                       in->claim.family)
+                          : xstrdup("ksearch search start TASK --cold"));
     if (!in->claim.param[0] || e.n < 2 || e.mean <= 0)
         return;
     served = credit_find(&x->view.credit, in->id.hex);
@@ -304,8 +312,8 @@ static void look_at_evidence(struct examination *x, const struct insight *in)
                       str_printf("its effect is %.2fx, and none of %llu warm searches of its "
                                  "family since was offered it",
                                  exp(e.mean), (unsigned long long)chances),
-                      str_printf("ksearch query its words with --task and --explain: the answer "
-                                 "says what hides it"));
+                      xstrdup("ksearch query WORDS --task TASK --explain, with words of it: the "
+                              "answer says what hides it"));
 }
 
 static int look_at_insight(void *ctx, const struct insight *in)
@@ -397,12 +405,13 @@ static void look_at_transfer(struct examination *x, const json_t *transfer)
     long long lost = jsonx_int(transfer, "lost", 0), judged = jsonx_int(transfer, "judged", 0);
 
     if (rate > transfer_rate_max && lost >= TRANSFER_LOST_MIN)
-        found(x, FINDING_NEGATIVE_TRANSFER, NULL, "all", "rate",
-              str_printf("memory did worse than the memory-free arm in %lld of %lld warm searches "
-                         "(%.0f %%)",
-                         lost, judged, 100 * rate),
-              xstrdup("ksearch search show the latest warm searches: their seeds say where the "
-                      "knowledge came from; start with --cold or --without meanwhile"));
+        found(
+            x, FINDING_NEGATIVE_TRANSFER, NULL, "all", "rate",
+            str_printf("memory did worse than the memory-free arm in %lld of %lld warm searches "
+                       "(%.0f %%)",
+                       lost, judged, 100 * rate),
+            xstrdup("ksearch search show S of the latest warm searches: it says where their "
+                    "knowledge came from; start with --cold, or with less of --memory, meanwhile"));
 }
 
 static void look_at_storage(struct examination *x)

@@ -171,8 +171,9 @@ static struct curl_slist *headers_of(const struct openai_config *config)
     return longer ? longer : list;
 }
 
-/* The service's own words: error.message where it keeps to the form, else the beginning. */
-static char *reply_words(const struct buf *reply, char out[SHOWN_MAX])
+/* The service's own words: error.message where it keeps to the form, else the beginning. Some
+ * repeat the key that they refuse, which belongs into no log. */
+static char *reply_words(const struct buf *reply, const char *key, char out[SHOWN_MAX])
 {
     struct err ignored;
     json_auto_t *j = NULL;
@@ -182,6 +183,8 @@ static char *reply_words(const struct buf *reply, char out[SHOWN_MAX])
         words = jsonx_str(json_object_get(j, "error"), "message", NULL);
     if (words == NULL)
         words = reply->len > 0 ? reply->data : "nothing";
+    if (key[0] != '\0' && strstr(words, key) != NULL)
+        words = "words that hold the key";
     return str_visible(words, strnlen(words, SHOWN_MAX), out, SHOWN_MAX);
 }
 
@@ -192,7 +195,7 @@ static enum openai_fault fault_of_status(long status)
     return status == 408 || status == 429 || status >= 500 ? OPENAI_LATER : OPENAI_REFUSED;
 }
 
-static int judge_status(const char *url, long status, const struct buf *reply,
+static int judge_status(const char *url, const char *key, long status, const struct buf *reply,
                         enum openai_fault *fault, struct err *err)
 {
     char words[SHOWN_MAX];
@@ -203,7 +206,7 @@ static int judge_status(const char *url, long status, const struct buf *reply,
     return err_set(err, ERR_UPSTREAM, "the embedding provider at '%.100s' answered %ld%s: %s", url,
                    status,
                    status == 401 || status == 403 ? " (the key is missing or is not accepted)" : "",
-                   reply_words(reply, words));
+                   reply_words(reply, key, words));
 }
 
 static void set_options(struct openai_client *c, const char *url, const char *body,
@@ -247,7 +250,7 @@ static int post(struct openai_client *c, const struct openai_config *config, con
     if (rc != CURLE_OK)
         return err_set(err, ERR_UPSTREAM, "the embedding provider at '%.100s' cannot be asked: %s",
                        url, c->message[0] ? c->message : curl_easy_strerror(rc));
-    return judge_status(url, status, reply, fault, err);
+    return judge_status(url, config->key, status, reply, fault, err);
 }
 
 int openai_embed(struct openai_client *c, const struct openai_config *config,

@@ -102,6 +102,11 @@ static const char *take_word(const char *s, struct gist *g)
     return end;
 }
 
+static int compare_word(const void *key, const void *row)
+{
+    return strcmp(key, *(const char *const *)row);
+}
+
 /* Whether the word could be left out, or be said otherwise, without another meaning. Sorted. */
 static bool is_filler(const char *word)
 {
@@ -116,20 +121,8 @@ static bool is_filler(const char *word)
         "throughout", "thus",    "up",     "use",     "used",   "uses",    "using",     "very",
         "while",      "whole",   "will",
     };
-    size_t low = 0, high = ARRAY_LEN(words);
 
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        int order = strcmp(words[mid], word);
-
-        if (order == 0)
-            return true;
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return false;
+    return bsearch(word, words, ARRAY_LEN(words), sizeof(words[0]), compare_word) != NULL;
 }
 
 static int by_value(const void *a, const void *b)

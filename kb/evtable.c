@@ -316,10 +316,9 @@ static int map_take(const struct snap *s, enum snap_section section, struct map 
         return do_not_fit(err);
     if (n == 0)
         return 0;
-    m->slots = reallocarray(NULL, n, sizeof(*m->slots));
+    m->slots = snap_copy(slots, sizeof(*slots), n, n);
     if (m->slots == NULL)
         return no_memory(err);
-    memcpy(m->slots, slots, n * sizeof(*slots));
     m->size = n;
     for (size_t i = 0; i < n; i++) {
         m->used += slots[i].value != 0;
@@ -339,10 +338,9 @@ static int rows_take(const struct snap *s, struct evtable *t, struct err *err)
     if (n >= EVTABLE_NONE)
         return do_not_fit(err);
     t->cap = n + n / 8 + 64;
-    t->rows = reallocarray(NULL, t->cap, sizeof(*rows));
+    t->rows = snap_copy(rows, sizeof(*rows), n, t->cap);
     if (t->rows == NULL)
         return no_memory(err);
-    memcpy(t->rows, rows, n * sizeof(*rows));
     t->count = (uint32_t)n;
     for (uint32_t i = 0; i < t->count; i++) {
         const struct evrow *r = &t->rows[i];

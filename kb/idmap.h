@@ -39,8 +39,8 @@ void idmap_release(struct idmap *m, void (*free_value)(void *value));
 void *idmap_get(const struct idmap *m, const struct id *id);
 /* Adds a value whose id is not in the map. ERR_NOMEM. */
 int idmap_add(struct idmap *m, void *value, struct err *err);
-/* Fills an empty map with `n` values of `size` bytes each, in ascending order of ids. ERR_NOMEM: the
- * map is empty. */
+/* Fills an empty map with `n` values of `size` bytes each, in ascending order of ids. ERR_NOMEM:
+ * the map is empty. */
 int idmap_fill(struct idmap *m, void *values, size_t size, size_t n, struct err *err);
 /*
  * The value whose id starts with `digits` (1 to 64 lower-case hexadecimal digits); NULL when there

@@ -79,10 +79,11 @@ static int load_state(struct kb *kb, struct err *err)
     if (snapshot_drop(kb, err) != 0 || load_facts(kb, err) != 0)
         return -1;
     if (kb->table.n > 0 || why.code != ERR_NOT_FOUND)
-        kb_notice(kb,
-                  "The snapshot of derived state '%s/%s' is not used, because %s; %zu insights were "
-                  "folded from the facts.",
-                  kb->dir, SNAP_NAME, why.msg, kb->table.n);
+        kb_notice(
+            kb,
+            "The snapshot of derived state '%s/%s' is not used, because %s; %zu insights were "
+            "folded from the facts.",
+            kb->dir, SNAP_NAME, why.msg, kb->table.n);
     return 0;
 }
 
@@ -179,10 +180,13 @@ void kb_close(struct kb *kb)
     if (kb->snapshot_due && !kb->stale && retrieve_snapshot(kb->retrieve, kb->last_seq, &err) != 0)
         kb_notice(kb, "the index snapshot was not written, the next opening makes it anew: %s",
                   err.msg);
+    if (kb->left_out)
+        snapshot_remove(kb);
     if (snapshot_is_due(kb) && snapshot_write(kb, &err) != 0)
-        kb_notice(kb,
-                  "the snapshot of derived state was not written, the next opening folds the facts: "
-                  "%s",
-                  err.msg);
+        kb_notice(
+            kb,
+            "the snapshot of derived state was not written, the next opening folds the facts: "
+            "%s",
+            err.msg);
     kb_free(kb);
 }

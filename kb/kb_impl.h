@@ -49,7 +49,9 @@ struct kb {
     /* Of the snapshot of derived state on disk: whether it is good, and what it is of. */
     bool snapshot_good;
     uint64_t snapshot_seq, snapshot_adopted;
-    bool left_out; /* a damaged fact was not folded: no snapshot hides that from the next opening */
+    /* A damaged fact was not folded, or the insights are not what the facts add up to: no snapshot
+     * hides that from the next opening. */
+    _Atomic bool left_out;
 };
 
 enum batch_type { BATCH_PUT, BATCH_DELETE, BATCH_EVENT, BATCH_FACT };

@@ -30,8 +30,8 @@ enum {
 
 struct list {
     uint64_t hash;
-    uint32_t n, cap;
-    uint32_t *docs; /* ascending */
+    uint32_t n, cap; /* capacity 0 with postings: the arrays are parts of the slabs */
+    uint32_t *docs;  /* ascending */
     struct occurrence {
         uint8_t tf;
         uint8_t len; /* of the document; LEN_LONG: look it up */
@@ -49,6 +49,8 @@ struct lexical {
     uint32_t n_docs;
     size_t cap_docs;
     uint64_t total_len, n_postings;
+    uint32_t *slab_docs; /* of the lists that were read from a file, side by side */
+    struct occurrence *slab_at;
     uint64_t *sorted; /* of the document being added */
     size_t cap_sorted;
 };
@@ -93,9 +95,13 @@ void lexical_free(struct lexical *x)
     if (x == NULL)
         return;
     for (size_t i = 0; i < x->n_lists; i++) {
+        if (x->lists[i].cap == 0)
+            continue;
         free(x->lists[i].docs);
         free(x->lists[i].at);
     }
+    free(x->slab_docs);
+    free(x->slab_at);
     free(x->lists);
     free(x->slots);
     free(x->lens);
@@ -178,6 +184,27 @@ static struct list *list_make(struct lexical *x, uint64_t hash, struct err *err)
     return l;
 }
 
+/* Room in arrays of its own. */
+static int list_own(struct list *l, size_t cap, struct err *err)
+{
+    uint32_t *docs = reallocarray(NULL, cap, sizeof(*docs));
+    struct occurrence *at = reallocarray(NULL, cap, sizeof(*at));
+
+    if (docs == NULL || at == NULL) {
+        free(docs);
+        free(at);
+        return no_memory(err);
+    }
+    if (l->n > 0) {
+        memcpy(docs, l->docs, l->n * sizeof(*docs));
+        memcpy(at, l->at, l->n * sizeof(*at));
+    }
+    l->docs = docs;
+    l->at = at;
+    l->cap = (uint32_t)cap;
+    return 0;
+}
+
 static int list_reserve(struct list *l, size_t want, struct err *err)
 {
     uint32_t *docs;
@@ -185,6 +212,8 @@ static int list_reserve(struct list *l, size_t want, struct err *err)
 
     if (want <= l->cap)
         return 0;
+    if (l->cap == 0)
+        return list_own(l, MAX(want, (size_t)l->n + l->n / 2), err);
     want = MAX(want, (size_t)l->cap + l->cap / 2);
     docs = reallocarray(l->docs, want, sizeof(*docs));
     if (docs == NULL)
@@ -597,7 +626,7 @@ static bool put(FILE *f, const void *data, size_t size)
 
 static bool get(FILE *f, void *data, size_t size)
 {
-    return size == 0 || fread(data, size, 1, f) == 1;
+    return size == 0 || fread_unlocked(data, size, 1, f) == 1;
 }
 
 int lexical_write(const struct lexical *x, FILE *f, struct err *err)
@@ -619,18 +648,24 @@ static int damaged(struct err *err)
     return err_set(err, ERR_CORRUPT, "the lexical index in the snapshot is damaged");
 }
 
-static int list_read(struct lexical *x, FILE *f, struct err *err)
+/* The next list, `room` postings may come at most. */
+static int list_read(struct lexical *x, FILE *f, uint64_t room, struct err *err)
 {
+    size_t before = x->n_lists;
     struct list *l;
     uint64_t hash;
     uint32_t n;
 
-    if (!get(f, &hash, sizeof(hash)) || !get(f, &n, sizeof(n)) || n > x->n_docs || hash == 0 ||
-        list_find(x, hash) != NULL)
+    if (!get(f, &hash, sizeof(hash)) || !get(f, &n, sizeof(n)) || n > x->n_docs || n > room ||
+        hash == 0)
         return damaged(err);
     l = list_make(x, hash, err);
-    if (l == NULL || list_reserve(l, n, err) != 0)
+    if (l == NULL)
         return -1;
+    if (x->n_lists == before)
+        return damaged(err);
+    l->docs = x->slab_docs + x->n_postings;
+    l->at = x->slab_at + x->n_postings;
     if (!get(f, l->docs, n * sizeof(*l->docs)) || !get(f, l->at, n * sizeof(*l->at)))
         return damaged(err);
     for (uint32_t i = 0; i < n; i++) {
@@ -657,8 +692,12 @@ static int read_all(struct lexical *x, FILE *f, struct err *err)
     x->total_len = head[3];
     if (!get(f, x->lens, x->n_docs * sizeof(*x->lens)))
         return damaged(err);
+    x->slab_docs = reallocarray(NULL, MAX(head[2], 1u), sizeof(*x->slab_docs));
+    x->slab_at = reallocarray(NULL, MAX(head[2], 1u), sizeof(*x->slab_at));
+    if (x->slab_docs == NULL || x->slab_at == NULL)
+        return no_memory(err);
     for (uint64_t i = 0; i < head[1]; i++)
-        if (list_read(x, f, err) != 0)
+        if (list_read(x, f, head[2] - x->n_postings, err) != 0)
             return -1;
     return x->n_postings == head[2] ? 0 : damaged(err);
 }

@@ -2,6 +2,7 @@
 /* Origins of facts; see origin.h. */
 #include "origin.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -81,22 +82,14 @@ int origins_load(struct origins *o, struct store *s, struct err *err)
     return 0;
 }
 
+static int compare_id(const void *a, const void *b)
+{
+    return memcmp(a, b, ID_BYTES);
+}
+
 bool origins_has(const struct origins *o, const uint8_t id[ID_BYTES])
 {
-    size_t low = 0, high = o->n;
-
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        int order = memcmp(o->ids[mid], id, ID_BYTES);
-
-        if (order == 0)
-            return true;
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return false;
+    return o->n > 0 && bsearch(id, o->ids, o->n, sizeof(*o->ids), compare_id) != NULL;
 }
 
 void origins_release(struct origins *o)

@@ -55,7 +55,25 @@ static const struct field claim_rows[] = {
     { 0 }
 };
 
-/* "a,b,c": names, sorted, each once; one set of features has one text. */
+/* A feature, "avx2", or a capacity of a device's record, "shared_bytes.block>=65536". */
+static bool is_requirement(char *item)
+{
+    char *sign = strstr(item, ">=");
+    size_t digits;
+    bool ok;
+
+    if (sign == NULL)
+        return str_is_name(item);
+    digits = strspn(sign + 2, "0123456789");
+    if (digits == 0 || digits > 15 || sign[2] == '0' || sign[2 + digits] != '\0')
+        return false;
+    *sign = '\0';
+    ok = str_is_name(item);
+    *sign = '>';
+    return ok;
+}
+
+/* "a,b,c": requirements, sorted, each once; one set of them has one text. */
 static bool is_sorted_list(const char *s)
 {
     char previous[LABEL_MAX + 1] = "", item[LABEL_MAX + 1];
@@ -67,7 +85,7 @@ static bool is_sorted_list(const char *s)
             return false;
         memcpy(item, s, len);
         item[len] = '\0';
-        if (!str_is_name(item) || strcmp(previous, item) >= 0)
+        if (!is_requirement(item) || strcmp(previous, item) >= 0)
             return false;
         memcpy(previous, item, len + 1);
         s += len;
@@ -86,7 +104,8 @@ static int claim_rules(const struct claim *c, struct err *err)
 {
     if (c->requires && !is_sorted_list(c->requires))
         return err_set(err, ERR_INVALID,
-                       "claim: 'requires' must be names joined by commas, sorted, each once");
+                       "claim: 'requires' must be names of features, or capacities such as "
+                       "'shared_bytes.block>=65536', joined by commas, sorted, each once");
     if (is_empty(c->param) && !(is_empty(c->with_value) && is_empty(c->without_value)))
         return err_set(err, ERR_INVALID,
                        "claim: 'with_value' and 'without_value' need a 'param' that has them");

@@ -76,7 +76,7 @@ struct claim {
     char *dtype;
     char *language;
     char *bottleneck; /* "memory", "compute", "latency" or "" */
-    char *requires;   /* hardware features, comma-separated and sorted; "" for none */
+    char *requires;   /* features, capacities (NAME>=NUMBER): commas between, sorted; or "" */
     char *param;      /* tunable that embodies it, with its two values as text; "" when none */
     char *with_value;
     char *without_value;

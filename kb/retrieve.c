@@ -483,8 +483,8 @@ static int check_kind(const struct snapshot_head *head, struct err *err)
     return 0;
 }
 
-static int check_base(const struct retrieve *r, const struct snapshot_head *head,
-                      uint64_t last_seq, struct err *err)
+static int check_base(const struct retrieve *r, const struct snapshot_head *head, uint64_t last_seq,
+                      struct err *err)
 {
     if (head->seq > last_seq || head->count > r->n_docs)
         return err_set(err, ERR_CORRUPT, "it is of sequence number %llu, and the base ends at %llu",

@@ -87,12 +87,13 @@ static bool list_has(const char *list, const char *item, size_t len)
     return false;
 }
 
+/* A capacity (NAME>=NUMBER) is none of the features that a question can give: it passes. */
 static bool list_within(const char *needed, const char *present)
 {
     while (*needed != '\0') {
         size_t n = strcspn(needed, ", ");
 
-        if (n > 0 && !list_has(present, needed, n))
+        if (n > 0 && memchr(needed, '>', n) == NULL && !list_has(present, needed, n))
             return false;
         needed += n + (needed[n] != '\0');
     }

@@ -74,11 +74,10 @@ static int take_docs(const struct snap *s, struct retrieve *r, struct err *err)
     if (n > UINT32_MAX / 2)
         return do_not_fit(err);
     r->cap_docs = n + n / 8 + 64;
-    r->docs = reallocarray(NULL, r->cap_docs, sizeof(*r->docs));
+    r->docs = snap_copy(docs, sizeof(*docs), n, r->cap_docs);
     if (r->docs == NULL || bitset_reserve(&r->retracted, n + 1, err) != 0 ||
         bitset_reserve(&r->superseded, n + 1, err) != 0)
         return no_memory(err);
-    memcpy(r->docs, docs, n * sizeof(*docs));
     r->n_docs = (uint32_t)n;
     for (uint32_t i = 0; i < r->n_docs; i++) {
         bitset_put(&r->retracted, i, docs[i].state == INSIGHT_RETRACTED);
@@ -207,8 +206,8 @@ int retrieve_state_take(const struct snap *s, struct retrieve *r, struct err *er
     if (evtable_take(s, r->evidence, err) == 0 && take_docs(s, r, err) == 0 &&
         take_facet(s, r, SNAP_TECHNIQUES, &r->technique, err) == 0 &&
         take_facet(s, r, SNAP_FAMILIES, &r->family, err) == 0 &&
-        take_facet(s, r, SNAP_REQUIRES, &r->requires, err) == 0 &&
-        take_spellings(s, r, err) == 0 && take_devices(s, r, err) == 0)
+        take_facet(s, r, SNAP_REQUIRES, &r->requires, err) == 0 && take_spellings(s, r, err) == 0 &&
+        take_devices(s, r, err) == 0)
         return 0;
     (void)retrieve_state_reset(r, &ignored);
     return -1;

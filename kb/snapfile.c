@@ -16,7 +16,7 @@
 #include "base/str.h"
 #include "checksum.h"
 
-enum { BLOCK = 1 << 20, ALIGN = 64, HEAD_BYTES = 4096, BLOCKS_MAX = 1 << 20 };
+enum { BLOCK = 1 << 20, ALIGN = 64, HEAD_BYTES = 4096, BLOCKS_MAX = 1 << 20, LARGE_PAGE = 2 << 20 };
 
 static const char magic[8] = "ksder\r\n";
 enum { BYTE_ORDER_MARK = 0x01020304 };
@@ -28,10 +28,15 @@ struct head {
     struct snap_place sections[SNAP_SECTIONS];
     uint64_t body_len;
     uint64_t table_sum; /* of the checksums of the blocks */
-    uint64_t sum;       /* of the head before this */
 };
 
-_Static_assert(sizeof(struct head) <= HEAD_BYTES, "the head has its place");
+/* The head fills a page, whose last word is the checksum of the others. */
+enum { HEAD_WORDS = HEAD_BYTES / 8 };
+union head_page {
+    struct head head;
+    uint64_t words[HEAD_WORDS];
+};
+_Static_assert(sizeof(struct head) <= HEAD_BYTES - 8, "the head has its place");
 
 struct snap_writer {
     int fd; /* -1 when closed */
@@ -152,11 +157,9 @@ void snap_put(struct snap_writer *w, const void *data, size_t len)
 
 static int put_head(struct snap_writer *w, const struct snap_subject *subject, struct err *err)
 {
-    CLEANUP(freep) uint8_t *page = calloc(1, HEAD_BYTES);
-    struct head *head = (struct head *)page;
+    union head_page page = { .words = { 0 } };
+    struct head *head = &page.head;
 
-    if (page == NULL)
-        return no_memory(err);
     memcpy(head->magic, magic, sizeof(magic));
     head->format = SNAP_FORMAT;
     head->byte_order = BYTE_ORDER_MARK;
@@ -164,8 +167,8 @@ static int put_head(struct snap_writer *w, const struct snap_subject *subject, s
     memcpy(head->sections, w->sections, sizeof(head->sections));
     head->body_len = w->at;
     head->table_sum = checksum(w->sums, w->n_sums * sizeof(*w->sums));
-    head->sum = checksum(head, offsetof(struct head, sum));
-    if (pwrite(w->fd, page, HEAD_BYTES, 0) != HEAD_BYTES)
+    page.words[HEAD_WORDS - 1] = checksum(&page, HEAD_BYTES - 8);
+    if (pwrite(w->fd, &page, HEAD_BYTES, 0) != HEAD_BYTES)
         return err_set(err, ERR_IO, "cannot write '%s': %m", w->temp);
     return 0;
 }
@@ -226,15 +229,17 @@ static uint64_t blocks_of(uint64_t body_len)
     return (body_len + BLOCK - 1) / BLOCK;
 }
 
-static int check_head(const struct head *head, uint64_t size, struct err *err)
+static int check_head(const union head_page *page, uint64_t size, struct err *err)
 {
+    const struct head *head = &page->head;
+
     if (memcmp(head->magic, magic, sizeof(magic)) != 0)
         return err_set(err, ERR_CORRUPT, "it does not start as a snapshot does");
     if (head->byte_order != BYTE_ORDER_MARK)
         return err_set(err, ERR_CORRUPT, "it is of another byte order");
     if (head->format != SNAP_FORMAT)
         return err_set(err, ERR_CORRUPT, "its format is %u, not %d", head->format, SNAP_FORMAT);
-    if (head->sum != checksum(head, offsetof(struct head, sum)))
+    if (page->words[HEAD_WORDS - 1] != checksum(page, HEAD_BYTES - 8))
         return err_set(err, ERR_CORRUPT, "the checksum of its head is wrong");
     if (head->body_len > (uint64_t)BLOCK * BLOCKS_MAX ||
         size != HEAD_BYTES + head->body_len + blocks_of(head->body_len) * sizeof(uint64_t))
@@ -253,8 +258,8 @@ static int check_head(const struct head *head, uint64_t size, struct err *err)
 int snap_open(const char *dir, struct snap *s, struct err *err)
 {
     CLEANUP(freep) char *path = str_printf("%s/%s", dir, SNAP_NAME);
-    uint64_t page[HEAD_BYTES / 8];
-    const struct head *head = (const struct head *)page;
+    union head_page page;
+    const struct head *head = &page.head;
     struct stat st;
 
     memset(s, 0, sizeof(*s));
@@ -267,8 +272,8 @@ int snap_open(const char *dir, struct snap *s, struct err *err)
                                : err_set(err, ERR_IO, "it cannot be opened: %m");
     if (fstat(s->fd, &st) != 0)
         return err_set(err, ERR_IO, "it cannot be read: %m");
-    if (read_at(s->fd, page, HEAD_BYTES, 0, err) != 0 ||
-        check_head(head, (uint64_t)st.st_size, err) != 0)
+    if (read_at(s->fd, &page, HEAD_BYTES, 0, err) != 0 ||
+        check_head(&page, (uint64_t)st.st_size, err) != 0)
         return -1;
     s->subject = head->subject;
     s->subject.base[sizeof(s->subject.base) - 1] = '\0';
@@ -329,6 +334,21 @@ void *snap_elements(const struct snap *s, enum snap_section section, size_t size
         return NULL;
     }
     return p->len > 0 ? s->data + p->offset : (void *)none;
+}
+
+void *snap_copy(const void *elements, size_t size, size_t n, size_t cap)
+{
+    size_t bytes = MAX(cap, (size_t)1) * size;
+    void *copy = malloc(bytes);
+    uintptr_t from = ((uintptr_t)copy + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+
+    if (copy == NULL)
+        return NULL;
+    if (bytes >= 2 * (size_t)LARGE_PAGE) /* fewer page faults; without is fine */
+        (void)madvise((void *)from, bytes - LARGE_PAGE, MADV_HUGEPAGE);
+    if (n > 0)
+        memcpy(copy, elements, n * size);
+    return copy;
 }
 
 void snap_data_free(uint8_t *data, size_t body_len)

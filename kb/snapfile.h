@@ -2,8 +2,8 @@
 /*
  * The file `derived.snapshot`: a head that says what it is a snapshot of, and numbered sections of
  * elements, in this machine's byte order and this program's layout of structs: it is a cache, made
- * anew wherever it does not fit. Every byte is under a checksum, which is checked before the byte is
- * used; reading copies the file, so that a later change of it touches nothing. Written beside,
+ * anew wherever it does not fit. Every byte is under a checksum, which is checked before the byte
+ * is used; reading copies the file, so that a later change of it touches nothing. Written beside,
  * synced, renamed. docs/format.md describes it. Thread: a writer or a reader belongs to its caller.
  */
 #ifndef KS_KB_SNAPFILE_H
@@ -47,13 +47,13 @@ enum snap_section {
 
 /* What a snapshot is of: it is good for this alone, and for what came later on top of it. */
 struct snap_subject {
-    char base[40];             /* id of the knowledge base */
-    char model[32];            /* built-in embedding */
-    uint64_t vocab;            /* fingerprint of the vocabulary of techniques */
-    uint64_t layout;           /* of the structs in the sections */
-    uint64_t schema, adopted;  /* of the base; META_ADOPTED */
-    uint64_t seq;              /* of the newest fact in it */
-    uint64_t history;          /* over some of the facts up to it */
+    char base[40];            /* id of the knowledge base */
+    char model[32];           /* built-in embedding */
+    uint64_t vocab;           /* fingerprint of the vocabulary of techniques */
+    uint64_t layout;          /* of the structs in the sections */
+    uint64_t schema, adopted; /* of the base; META_ADOPTED */
+    uint64_t seq;             /* of the newest fact in it */
+    uint64_t history;         /* over some of the facts up to it */
     uint64_t facts[FACT_COUNT];
 };
 
@@ -89,6 +89,11 @@ int snap_read(struct snap *s, struct err *err);
  * do not come out even. */
 void *snap_elements(const struct snap *s, enum snap_section section, size_t size, size_t *n,
                     struct err *err);
+/*
+ * A copy of `n` elements in memory of its own, with room for `cap`; free() frees it. NULL when
+ * memory is out.
+ */
+void *snap_copy(const void *elements, size_t size, size_t n, size_t cap);
 /* Closes the file, and frees `data` unless it was taken (set to NULL). */
 void snap_release(struct snap *s);
 /* Frees `data` of a snapshot with this body_len. NULL is fine. */

@@ -2,8 +2,10 @@
 /* What a snapshot of derived state is of, and when it is written; see snapshot.h. */
 #include "snapshot.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/str.h"
@@ -161,4 +163,13 @@ int snapshot_write(struct kb *kb, struct err *err)
         kb->snapshot_adopted = kb->adopted;
     }
     return rc;
+}
+
+void snapshot_remove(struct kb *kb)
+{
+    CLEANUP(freep) char *path = str_printf("%s/%s", kb->dir, SNAP_NAME);
+
+    kb->snapshot_good = false;
+    if (path != NULL && unlink(path) != 0 && errno != ENOENT)
+        kb_notice(kb, "the snapshot '%s' does not show what the facts say; remove it: %m", path);
 }

@@ -11,10 +11,10 @@
 #include "kb_impl.h"
 
 /*
- * Fills the empty table, the empty retrieval and `counts` (facts per kind as load_table counts them)
- * from the snapshot; `*seq` gets the sequence number that it ends at. The sets of several claims
- * are marked: table_settle shows them. After -1 snapshot_drop is due, and `err` says in half a
- * sentence why the snapshot is of no use; ERR_NOT_FOUND when there is none.
+ * Fills the empty table, the empty retrieval and `counts` (facts per kind as load_table counts
+ * them) from the snapshot; `*seq` gets the sequence number that it ends at. The sets of several
+ * claims are marked: table_settle shows them. After -1 snapshot_drop is due, and `err` says in half
+ * a sentence why the snapshot is of no use; ERR_NOT_FOUND when there is none.
  */
 int snapshot_load(struct kb *kb, uint64_t counts[FACT_COUNT], uint64_t *seq, struct err *err);
 /* Makes table and retrieval empty again. ERR_NOMEM: the base cannot be opened then. */
@@ -25,5 +25,8 @@ bool snapshot_is_due(const struct kb *kb);
 /* Writes it. The derived state must be settled and not stale. ERR_IO, ERR_NOMEM, ERR_CORRUPT; the
  * old one stays. */
 int snapshot_write(struct kb *kb, struct err *err);
+
+/* Removes it, because the facts do not say any more what it shows. A missing one is fine. */
+void snapshot_remove(struct kb *kb);
 
 #endif

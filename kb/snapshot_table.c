@@ -2,7 +2,8 @@
 /*
  * The table of insights in the snapshot; see snapshot_table.h. The arrays of all folds stand one
  * after the other in a section each; an entry is its struct, with places in those sections where it
- * has pointers. The arrays stay in the memory of the file: their capacity 0 says that they are lent.
+ * has pointers. The arrays stay in the memory of the file: their capacity 0 says that they are
+ * lent.
  */
 #include "snapshot_table.h"
 
@@ -67,8 +68,8 @@ uint64_t snapshot_table_layout(void)
 
 static void claim_texts(struct claim *c, char **out[CLAIM_TEXTS])
 {
-    char **texts[CLAIM_TEXTS] = { &c->technique, &c->statement, &c->mechanism,    &c->family,
-                                  &c->dtype,     &c->language,  &c->bottleneck,   &c->requires,
+    char **texts[CLAIM_TEXTS] = { &c->technique, &c->statement,  &c->mechanism,    &c->family,
+                                  &c->dtype,     &c->language,   &c->bottleneck,   &c->requires,
                                   &c->param,     &c->with_value, &c->without_value };
 
     memcpy(out, texts, sizeof(texts));

@@ -28,7 +28,8 @@ int symbols_add(struct symbols *t, const char *s, uint32_t *out, struct err *err
 uint32_t symbols_find(const struct symbols *t, const char *s);
 /* Borrowed for the life of the table. */
 const char *symbols_get(const struct symbols *t, uint32_t number);
-/* Puts the strings into the section begun last; fills an empty table from one. ERR_CORRUPT, ERR_NOMEM.
+/* Puts the strings into the section begun last; fills an empty table from one. ERR_CORRUPT,
+ * ERR_NOMEM.
  */
 void symbols_put(struct snap_writer *w, const struct symbols *t);
 int symbols_take(const struct snap *s, enum snap_section section, struct symbols *t,

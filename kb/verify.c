@@ -270,6 +270,8 @@ static int verify_folded(struct verify *v, struct id *derived, struct err *err)
         problem(v, "the insights cannot be folded again: %s", err->msg);
     else if (strcmp(again.hex, derived->hex) != 0)
         problem(v, "the insights in memory differ from what the stored facts add up to");
+    if (rc != 0 || strcmp(again.hex, derived->hex) != 0)
+        kb->left_out = true;
     table_release(&fresh);
     return 0;
 }

@@ -847,6 +847,35 @@ static int read_faiss(struct lists *l, FILE *f, struct err *err)
     return lists_set_centres(l, err);
 }
 
+/* Empty lists side by side, with the room that lists_settle gives them. */
+static int lists_place(struct lists *l, const uint16_t *list_of, uint32_t n, struct err *err)
+{
+    size_t room = 0, at = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (list_of[i] >= l->n)
+            return damaged(err);
+        l->v[list_of[i]].cap++;
+    }
+    for (size_t i = 0; i < l->n; i++) {
+        l->v[i].cap += l->v[i].cap / 4 + 4;
+        l->v[i].in_slab = true;
+        room += l->v[i].cap;
+    }
+    l->slab.numbers = reallocarray(NULL, room, sizeof(*l->slab.numbers));
+    l->slab.v = vectors_alloc(room);
+    l->slab.inverse = reallocarray(NULL, room, sizeof(*l->slab.inverse));
+    if (l->slab.numbers == NULL || l->slab.v == NULL || l->slab.inverse == NULL)
+        return no_memory(err);
+    for (size_t i = 0; i < l->n; i++) {
+        l->v[i].numbers = l->slab.numbers + at;
+        l->v[i].v = l->slab.v + at;
+        l->v[i].inverse = l->slab.inverse + at;
+        at += l->v[i].cap;
+    }
+    return 0;
+}
+
 static int read_lists(struct vindex *v, const struct file_head *head, FILE *f, struct err *err)
 {
     CLEANUP(freep) uint16_t *list_of = NULL;
@@ -862,11 +891,13 @@ static int read_lists(struct vindex *v, const struct file_head *head, FILE *f, s
         return no_memory(err);
     if (fread(list_of, sizeof(*list_of), head->indexed, f) != head->indexed)
         return damaged(err);
+    if (lists_place(l, list_of, head->indexed, err) != 0)
+        return -1;
     for (uint32_t i = 0; i < head->indexed; i++)
         if (lists_put(l, v->chunks, list_of[i], err) != 0)
             return -1;
     l->trained_for = head->trained_for;
-    return lists_settle(l, err) != 0 ? -1 : read_faiss(l, f, err);
+    return read_faiss(l, f, err);
 }
 
 int vindex_read(FILE *f, struct vindex **out, struct err *err)

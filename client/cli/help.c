@@ -2,7 +2,7 @@
 /* Help, printed from the rows; see cli.h. */
 #include "cli.h"
 
-enum { USAGE_COLS = 88 };
+enum { USAGE_COLS = 88, TEXT_COLS = 96, TEXT_INDENT = 25 };
 
 /* Adds a piece to the usage, on a new line where it would not fit. */
 static void usage_add(FILE *f, size_t *at, const char *piece)
@@ -36,13 +36,32 @@ static void command_usage(FILE *f, const struct command *cmd)
     }
 }
 
+/* What an argument or option is called, then what it is, wrapped beside that. */
+static void text_line(FILE *f, const char *left, const char *text, const char *more)
+{
+    size_t at = (size_t)fprintf(f, "  %-22s", left);
+
+    for (const char *s = text; *s != '\0'; s += strspn(s, " ")) {
+        size_t len = strcspn(s, " ");
+
+        if (at + 1 + len > TEXT_COLS && at > TEXT_INDENT) {
+            fprintf(f, "\n%*s", TEXT_INDENT - 1, "");
+            at = TEXT_INDENT - 1;
+        }
+        fprintf(f, " %.*s", (int)len, s);
+        at += 1 + len;
+        s += len;
+    }
+    fprintf(f, "%s\n", more);
+}
+
 static void opt_line(FILE *f, const struct opt *o)
 {
     char left[64];
 
     snprintf(left, sizeof(left), "--%s%s%s", o->name, o->metavar ? " " : "",
              o->metavar ? o->metavar : "");
-    fprintf(f, "  %-22s %s%s\n", left, o->help, o->flags & ROW_REQUIRED ? " (required)" : "");
+    text_line(f, left, o->help, o->flags & ROW_REQUIRED ? " (required)" : "");
 }
 
 static void command_line(FILE *f, const struct command *cmd)
@@ -61,7 +80,7 @@ void help_command(FILE *f, const struct command *cmd)
     if (cmd->pos && cmd->pos->metavar)
         fprintf(f, "\narguments:\n");
     for (const struct pos *p = cmd->pos; p && p->metavar; p++)
-        fprintf(f, "  %-22s %s\n", p->metavar, p->help);
+        text_line(f, p->metavar, p->help, "");
     if (cmd->opts && cmd->opts->name)
         fprintf(f, "\noptions:\n");
     for (const struct opt *o = cmd->opts; o && o->name; o++)

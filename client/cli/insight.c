@@ -10,7 +10,12 @@
 #include "show.h"
 
 static const struct opt list_opts[] = {
-    { "limit", OPT_UINT, "N", "limit", 0, "most insights to list" }, { 0 }
+    { "family", OPT_TEXT, "F", "family", 0, "only claims about this family" },
+    { "technique", OPT_TEXT, "X", "technique", 0,
+      "only claims of this technique, as it is listed" },
+    { "state", OPT_TEXT, "S", "state", 0, "only active, superseded or retracted insights" },
+    { "limit", OPT_UINT, "N", "limit", 0, "most insights to list" },
+    { 0 }
 };
 
 static void list_print(const json_t *result)
@@ -23,7 +28,7 @@ static void list_print(const json_t *result)
         { "STATEMENT", "statement", SHOW_TEXT }, { 0 }
     };
 
-    show_table(result, "insights", columns, "no insights yet");
+    show_table(result, "insights", columns, "no such insights yet");
 }
 
 const struct command cmd_insight_list = {
@@ -137,7 +142,9 @@ static const struct opt add_opts[] = {
     { "language", OPT_TEXT, "L", "language", 0, "only for this language: c, cuda" },
     { "bottleneck", OPT_TEXT, "B", "bottleneck", 0,
       "only where this bounds: memory, compute or latency" },
-    { "requires", OPT_TEXT, "LIST", "requires", 0, "hardware features it needs, joined by commas" },
+    { "requires", OPT_TEXT, "LIST", "requires", 0,
+      "hardware features it needs, or capacities such as shared_bytes.block>=65536, joined by "
+      "commas" },
     { 0 }
 };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "base/str.h"
 #include "proto/methods.h"
 #include "show.h"
 
@@ -27,43 +28,69 @@ static void print_transfer(const json_t *t)
            jsonx_int(t, "searches", 0), jsonx_int(t, "judged", 0), jsonx_int(t, "lost", 0));
     if (json_is_number(rate))
         printf(" (%.0f %%)", 100 * json_number_value(rate));
-    printf("\n  %lld pairs of attempts: worse with memory in %lld, better in %lld\n",
-           jsonx_int(t, "pairs", 0), jsonx_int(t, "pairs_worse", 0),
-           jsonx_int(t, "pairs_better", 0));
+    printf("\n  %lld pair%s of attempts: worse with memory in %lld, better in %lld\n",
+           jsonx_int(t, "pairs", 0), jsonx_int(t, "pairs", 0) == 1 ? "" : "s",
+           jsonx_int(t, "pairs_worse", 0), jsonx_int(t, "pairs_better", 0));
 }
 
-/* What to do is said once for findings in a row that ask for the same. */
-static void print_finding(const json_t *f, const json_t *before, const json_t *next)
+/* The findings of one kind that ask for the same, then what they ask for; `done` marks them. */
+static void print_alike(const json_t *findings, size_t first, bool *done)
 {
-    CLEANUP(freep) char *kind = show_text_at(f, "kind", SHOW_TEXT);
-    CLEANUP(freep) char *sentence = show_text_at(f, "sentence", SHOW_TEXT);
-    CLEANUP(freep) char *todo = show_text_at(f, "todo", SHOW_TEXT);
+    const json_t *like = json_array_get(findings, first), *f;
+    CLEANUP(freep) char *todo = show_text_at(like, "todo", SHOW_TEXT);
+    CLEANUP(freep) char *line = str_printf("do: %s", todo);
+    size_t i;
 
-    if (before == NULL || strcmp(jsonx_str(before, "kind", ""), jsonx_str(f, "kind", "")) != 0)
-        printf("%s\n", kind);
-    show_wrapped(sentence, 2);
-    if (next != NULL && strcmp(jsonx_str(next, "todo", ""), jsonx_str(f, "todo", "")) == 0)
-        return;
-    printf("  do:\n");
-    show_wrapped(todo, 4);
+    json_array_foreach (findings, i, f) {
+        CLEANUP(freep) char *sentence = NULL;
+
+        if (done[i] || !json_equal(json_object_get(f, "kind"), json_object_get(like, "kind")) ||
+            !json_equal(json_object_get(f, "todo"), json_object_get(like, "todo")))
+            continue;
+        done[i] = true;
+        sentence = show_text_at(f, "sentence", SHOW_TEXT);
+        show_wrapped(sentence, 2);
+    }
+    show_wrapped(line, 4);
+}
+
+/* All findings of the kind that the one at `first` has. */
+static void print_kind(const json_t *result, size_t first, bool *done)
+{
+    const json_t *findings = json_object_get(result, "findings"), *f;
+    const char *name = jsonx_str(json_array_get(findings, first), "kind", "");
+    CLEANUP(freep)
+    char *kind = show_text_at(json_array_get(findings, first), "kind", SHOW_TEXT);
+    long long all = jsonx_int(json_object_get(result, "counts"), name, 0), listed = 0;
+    size_t i;
+
+    json_array_foreach (findings, i, f)
+        listed += strcmp(jsonx_str(f, "kind", ""), name) == 0;
+    printf("%s: %lld", kind, MAX(all, listed));
+    if (all > listed)
+        printf(", of which %lld are listed", listed);
+    putchar('\n');
+    json_array_foreach (findings, i, f)
+        if (!done[i] && strcmp(jsonx_str(f, "kind", ""), name) == 0)
+            print_alike(findings, i, done);
+    putchar('\n');
 }
 
 static void doctor_print(const json_t *result)
 {
-    const json_t *findings = json_object_get(result, "findings"), *f, *n;
+    const json_t *findings = json_object_get(result, "findings"), *n;
+    CLEANUP(freep) bool *done = xcalloc(json_array_size(findings) + 1, sizeof(*done));
     long long insights = jsonx_int(result, "insights", 0);
     const char *kind;
-    size_t i, total = 0;
+    size_t total = 0;
 
-    json_array_foreach (findings, i, f)
-        print_finding(f, i > 0 ? json_array_get(findings, i - 1) : NULL,
-                      json_array_get(findings, i + 1));
+    for (size_t i = 0; i < json_array_size(findings); i++)
+        if (!done[i])
+            print_kind(result, i, done);
     json_object_foreach ((json_t *)json_object_get(result, "counts"), kind, n)
         total += (size_t)json_integer_value(n);
-    if (total > json_array_size(findings))
-        printf("... and %zu more of these kinds\n", total - json_array_size(findings));
-    printf("%s%zu finding%s about %lld insight%s\n", total ? "\n" : "", total,
-           total == 1 ? "" : "s", insights, insights == 1 ? "" : "s");
+    printf("%zu finding%s about %lld insight%s\n", total, total == 1 ? "" : "s", insights,
+           insights == 1 ? "" : "s");
     print_transfer(json_object_get(result, "transfer"));
 }
 
@@ -79,7 +106,10 @@ const struct command cmd_kb_doctor = {
 
 /* ---- Calibration ---- */
 
-enum { BAR_COLS = 30 };
+enum {
+    BAR_COLS = 30,
+    CURVE_MIN = 20 /* outcomes below which tenths say nothing */
+};
 /* The share that fills a bar. */
 static const double bar_full = 0.3;
 
@@ -137,11 +167,14 @@ void calibration_print(const json_t *calibration)
         printf(" %+.3f > %+.3f\n", at(row, "bias"), at(row, "bias_corrected"));
     }
     printf("\nwhere outcomes fell in the predicted distribution, on the left as predicted, on the "
-           "right "
-           "as corrected;\n10 %% each when it is calibrated\n");
+           "right as corrected;\n10 %% each when it is calibrated; sources with %d outcomes or "
+           "more\n",
+           CURVE_MIN);
     json_array_foreach (sources, i, row) {
         CLEANUP(freep) char *name = show_text_at(row, "source", SHOW_TEXT);
 
+        if (at(row, "n") < CURVE_MIN)
+            continue;
         printf("%s\n", name);
         print_curve(row);
     }

@@ -36,7 +36,19 @@ static const struct opt export_opts[] = {
     { 0 }
 };
 
-static void print_counts(const json_t *counts, const char *between)
+static bool is_empty(const json_t *counts)
+{
+    const char *kind;
+    json_t *n;
+
+    json_object_foreach ((json_t *)counts, kind, n) {
+        if (json_integer_value(n) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void print_counts(const json_t *counts)
 {
     const char *kind;
     json_t *n;
@@ -45,12 +57,10 @@ static void print_counts(const json_t *counts, const char *between)
     json_object_foreach ((json_t *)counts, kind, n) {
         if (json_integer_value(n) == 0)
             continue;
-        printf("%s%lld %s%s", any ? between : "", (long long)json_integer_value(n), kind,
+        printf("%s%lld %s%s", any ? ", " : "", (long long)json_integer_value(n), kind,
                json_integer_value(n) == 1 || strcmp(kind, "evidence") == 0 ? "" : "s");
         any = true;
     }
-    if (!any)
-        printf("nothing");
 }
 
 static void export_print(const json_t *r)
@@ -63,10 +73,16 @@ static void export_print(const json_t *r)
     size_t i;
 
     printf("%s: ", file);
-    print_counts(json_object_get(r, "facts"), ", ");
-    printf("; beside them ");
-    print_counts(json_object_get(r, "documents"), ", ");
+    print_counts(json_object_get(r, "facts"));
+    if (is_empty(json_object_get(r, "facts")))
+        printf("no facts");
+    if (!is_empty(json_object_get(r, "documents"))) {
+        printf("; beside them ");
+        print_counts(json_object_get(r, "documents"));
+    }
     printf("\nsigned by %s\n", signer);
+    if (left_out == 0 && is_empty(json_object_get(r, "facts")))
+        fprintf(stderr, "nothing that is known passes these filters: the pack is empty\n");
     if (left_out == 0)
         return;
     printf("left out: %lld, because they hold what must not leave\n", left_out);

@@ -257,5 +257,8 @@ const struct command cmd_retune = {
     .pos = retune_pos,
     .opts = retune_opts,
     .run = retune_run,
-    .notes = "Ctrl-C ends the following; the retune goes on, and the same command joins it.\n",
+    .notes =
+        "--device is needed unless --list, --show or --cancel is given. Of a budget, evals and\n"
+        "time count. Ctrl-C ends the following; the retune goes on, and the same command joins "
+        "it.\n",
 };

@@ -21,15 +21,16 @@ static const struct opt start_opts[] = {
     { "device", OPT_TEXT, "D", "device", 0,
       "device to optimise for (the task's only one, else the default)" },
     { "proposer", OPT_TEXT, "P", "proposer", 0,
-      "who proposes: builtin, or random (the control arm)" },
+      "who proposes: builtin, or random (for comparison) (builtin)" },
     { "strategy", OPT_TEXT, "S", "strategy", 0, "how the search goes on (world-model)" },
     { "cold", OPT_FLAG, NULL, "cold", 0,
       "read nothing from memory; what is learned is stored as usual" },
     { "memory", OPT_TEXT, "PARTS", "memory", 0,
       "what a warm search takes from memory, commas between: adopt, plans, prior, live (all)" },
     { "seed", OPT_UINT, "N", "seed", 0, "fixes every random choice" },
-    { "set", OPT_TEXT, "S", "set", 0, "workload set to measure on" },
-    { "policy", OPT_TEXT, "P", "policy", 0, "how the next open node is selected" },
+    { "set", OPT_TEXT, "S", "set", 0, "workload set to measure on (cpu)" },
+    { "policy", OPT_TEXT, "P", "policy", 0,
+      "how the next open node is selected: utility or lexicographic (utility)" },
     { "budget", OPT_BUDGET, "B", "budget", 0,
       "where to stop: evals=N,tokens=N,usd=X,time=T,device=T" },
     { "watch", OPT_FLAG, NULL, "watch", ROW_LOCAL, "follow the search until it ends" },
@@ -72,7 +73,11 @@ const struct command cmd_search_start = {
     .pos = start_pos,
     .opts = start_opts,
     .run = start_run,
-    .notes = "With --watch and --json: {id, state}, then one document per event.\n",
+    .notes =
+        "Without a budget it measures 40 evaluations. --memory parts: adopt (programs measured "
+        "again\nhere), plans (parts of other searches' trees), prior (records that inform the "
+        "numeric\nengine), live (what other searches find meanwhile).\n"
+        "With --watch and --json: {id, state}, then one document per event.\n",
 };
 
 /* ---- list ---- */
@@ -193,6 +198,33 @@ static void show_evaluations(const json_t *search)
     show_table(json_object_get(search, "curve"), "", columns, "");
 }
 
+/* One thing that the search started from, or that another search found while it ran. */
+static void show_seed(const json_t *seed)
+{
+    CLEANUP(freep) char *from = show_text_at(seed, "from", SHOW_TEXT);
+    CLEANUP(freep) char *similarity = show_text_at(seed, "similarity", SHOW_TEXT);
+    CLEANUP(freep) char *there = show_text_at(seed, "objective_there", SHOW_FACTOR);
+    CLEANUP(freep) char *effect = show_text_at(seed, "effect", SHOW_FACTOR);
+    CLEANUP(freep) char *insight = show_text_at(seed, "insight", SHOW_SHORT);
+    CLEANUP(freep) char *assignment = show_text_at(seed, "assignment", SHOW_TEXT);
+    const char *live = jsonx_bool(seed, "live", 0) ? "live" : "adopted";
+
+    if (json_object_get(seed, "program") != NULL)
+        printf("  %-8s %s on %s, similarity %s\n           %s\n", live, there, from, similarity,
+               assignment);
+    else if (json_object_get(seed, "insight") != NULL)
+        printf("  %-8s %s: %s on %s, similarity %s\n", "insight", insight, effect, from,
+               similarity);
+    else if (json_object_get(seed, "records") != NULL)
+        printf("  %-8s %lld records of %s, similarity %s\n", "prior", jsonx_int(seed, "records", 0),
+               from, similarity);
+    else {
+        CLEANUP(freep) char *all = show_text(seed, SHOW_TEXT);
+
+        printf("  %s\n", all);
+    }
+}
+
 static void show_seeds(const json_t *search)
 {
     const json_t *seeds = json_object_get(search, "seeds");
@@ -201,12 +233,55 @@ static void show_seeds(const json_t *search)
 
     if (json_array_size(seeds) == 0)
         return;
-    printf("seeds\n");
-    json_array_foreach (seeds, i, seed) {
-        CLEANUP(freep) char *s = show_text(seed, SHOW_TEXT);
+    printf("from memory\n");
+    json_array_foreach (seeds, i, seed)
+        show_seed(seed);
+}
 
-        printf("  %s\n", s);
+/* What its predictions were worth, raw and corrected by what past outcomes say. */
+static void show_predictions(const json_t *search)
+{
+    const json_t *p = json_object_get(search, "predictions");
+
+    if (jsonx_int(p, "n", 0) == 0)
+        return;
+    printf("predictions  %lld scored: %.0f %% inside their 80 %% interval, %.0f %% as corrected; "
+           "CRPS %.3f, %.3f as corrected\n",
+           jsonx_int(p, "n", 0), 100 * jsonx_num(p, "coverage80", 0),
+           100 * jsonx_num(p, "coverage80_corrected", 0), jsonx_num(p, "crps", 0),
+           jsonx_num(p, "crps_corrected", 0));
+}
+
+/* "40 evaluations, 1:02 (device 0:58)": a budget, or what was spent of it. */
+static void show_cost(const json_t *search, const char *label)
+{
+    const json_t *cost = json_object_get(search, label);
+    CLEANUP(freep) char *time = show_text_at(cost, "time", SHOW_SECONDS);
+    CLEANUP(freep) char *device = show_text_at(cost, "device", SHOW_SECONDS);
+    const char *between = "";
+
+    if (json_object_size(cost) == 0)
+        return;
+    printf("%-12s ", label);
+    if (json_object_get(cost, "evals") != NULL) {
+        printf("%lld evaluations", jsonx_int(cost, "evals", 0));
+        between = ", ";
     }
+    if (json_object_get(cost, "time") != NULL) {
+        printf("%s%s", between, time);
+        between = ", ";
+    }
+    if (json_object_get(cost, "device") != NULL) {
+        printf("%s%s of device time", between, device);
+        between = ", ";
+    }
+    if (jsonx_num(cost, "tokens", 0) > 0) {
+        printf("%s%.0f tokens", between, jsonx_num(cost, "tokens", 0));
+        between = ", ";
+    }
+    if (jsonx_num(cost, "usd", 0) > 0)
+        printf("%s%.2f USD", between, jsonx_num(cost, "usd", 0));
+    putchar('\n');
 }
 
 static void show_print(const json_t *s)
@@ -224,21 +299,21 @@ static void show_print(const json_t *s)
         { "warm", "warm" },
         { "memory", "memory" },
         { "seed", "seed" },
-        { "budget", "budget" },
-        { "spent", "spent" },
         { "evaluations", "evaluations" },
         { "failures", "failures" },
         { "reason", "reason" },
         { "cycles", "cycles" },
-        { "predictions", "predictions" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
         show_line(s, lines[i].label, lines[i].path);
-    show_seeds(s);
+    show_cost(s, "budget");
+    show_cost(s, "spent");
+    show_predictions(s);
     show_best(s);
     show_gain(s);
     show_arms(s);
+    show_seeds(s);
     if (*jsonx_str(json_object_get(s, "baseline"), "note", ""))
         show_line(s, "note", "baseline.note");
     show_curve(s);

@@ -93,7 +93,7 @@ static json_t *comparison_json(const struct comparison *c)
         json_object_set_new(o, "evaluations", json_integer((json_int_t)r->n));
         json_object_set_new(o, "objective", number_or_null(row_final(r)));
         json_object_set_new(o, "best_of_all", number_or_null(r->group_best));
-        if (json_object_get(r->search, "gain"))
+        if (jsonx_int(json_object_get(r->search, "gain"), "adoptions", 0) > 0)
             json_object_set(o, "gain", json_object_get(r->search, "gain"));
         json_object_set_new(o, "evaluations_to_within_5_percent",
                             r->within ? json_integer((json_int_t)r->within) : json_null());
@@ -117,14 +117,13 @@ static void compare_print(const json_t *result)
                                              { "BEST", "objective", SHOW_FACTOR },
                                              { "ADOPTED", "gain.adopted", SHOW_FACTOR },
                                              { "ADDED", "gain.added", SHOW_FACTOR },
-                                             { "SPENT", "spent", SHOW_TEXT },
+                                             { "TIME", "spent.time", SHOW_SECONDS },
                                              { 0 } };
 
     show_table(result, "searches", columns, "nothing to compare");
     printf("\nWITHIN 5 %%: evaluations until within 5 %% of the best that these searches found for "
-           "the task\nADOPTED, ADDED: the best is their product: adopted from memory, and added by "
-           "the "
-           "search\n");
+           "the task\nADOPTED, ADDED: adopted from memory, and added by the search; the best is "
+           "their product\n");
 }
 
 static void curves_print(const struct comparison *c)

@@ -78,7 +78,7 @@ static void compare_gflops(struct delta *d, const json_t *from, const json_t *to
     }
 }
 
-static bool has_name(const json_t *list, const char *name)
+bool delta_lists(const json_t *list, const char *name)
 {
     json_t *item;
     size_t i;
@@ -97,7 +97,8 @@ static json_t *only_in(const json_t *a, const json_t *b)
     size_t i;
 
     json_array_foreach ((json_t *)a, i, item) {
-        if (i < DELTA_FEATURES_MAX && json_is_string(item) && !has_name(b, json_string_value(item)))
+        if (i < DELTA_FEATURES_MAX && json_is_string(item) &&
+            !delta_lists(b, json_string_value(item)))
             json_array_append(out, item);
     }
     return out;
@@ -139,12 +140,12 @@ double delta_ratio(const struct delta *d, const char *member)
 
 bool delta_removed(const struct delta *d, const char *feature)
 {
-    return has_name(d->removed, feature);
+    return delta_lists(d->removed, feature);
 }
 
 bool delta_added(const struct delta *d, const char *feature)
 {
-    return has_name(d->added, feature);
+    return delta_lists(d->added, feature);
 }
 
 static json_t *number_or_null(double v)

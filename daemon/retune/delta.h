@@ -39,6 +39,8 @@ double delta_ratio(const struct delta *d, const char *member);
 /* Is the feature among those that the new device lost (or gained)? */
 bool delta_removed(const struct delta *d, const char *feature);
 bool delta_added(const struct delta *d, const char *feature);
+/* Is the name in an array of a record, such as its features? */
+bool delta_lists(const json_t *list, const char *name);
 /* The number at a dotted path of a record; NaN when there is none. */
 double delta_number(const json_t *device, const char *path);
 

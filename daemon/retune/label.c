@@ -45,19 +45,6 @@ const char *retune_ground_name(enum retune_ground g)
 
 /* ---- Requirements ---- */
 
-static bool has_feature(const json_t *device, const char *name)
-{
-    const json_t *list = json_object_get(device, "features");
-    json_t *item;
-    size_t i;
-
-    json_array_foreach ((json_t *)list, i, item) {
-        if (json_is_string(item) && strcmp(json_string_value(item), name) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* One item: 1 met, 0 not, -1 unknown. */
 static int item_met(char *item, const json_t *device, bool *is_capacity)
 {
@@ -66,7 +53,7 @@ static int item_met(char *item, const json_t *device, bool *is_capacity)
 
     *is_capacity = sign != NULL;
     if (sign == NULL) {
-        if (has_feature(device, item))
+        if (delta_lists(json_object_get(device, "features"), item))
             return 1;
         /* A record without any feature says nothing of this one. */
         return json_array_size(json_object_get(device, "features")) > 0 ? 0 : -1;

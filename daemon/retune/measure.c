@@ -81,45 +81,40 @@ int measure_start(struct daemon *d, const json_t *device, const json_t *step, ui
 
 /* ---- Recording ---- */
 
+/* The stored program of a recorded task on the device. */
+static int find_program(struct daemon *d, const char *task, const char *device, struct id *out,
+                        struct err *err)
+{
+    json_auto_t *doc = NULL;
+    const char *program;
+
+    if (kb_get_doc(d->kb, KB_TASK, task, &doc, err) != 0)
+        return err_ctx(err, "task '%s'", task);
+    program = recorded_program(doc, device);
+    if (program == NULL)
+        return err_set(err, ERR_NOT_FOUND, "task '%s' has no recorded table of device '%s'", task,
+                       device);
+    str_copy(out->hex, sizeof(out->hex), program);
+    return 0;
+}
+
 int measure_space(struct daemon *d, const char *task, const char *device, struct space **out,
                   struct err *err)
 {
     CLEANUP(packs_release) struct packs *packs = packs_take(&d->packs);
     const struct pack_definition *def = packs_find(packs, task);
-    json_auto_t *doc = NULL, *program_doc = NULL;
-    const char *program;
+    json_auto_t *doc = NULL;
+    struct id program;
 
     if (def != NULL && def->pack->space == NULL)
         return err_set(err, ERR_INVALID, "task '%s' has no tunable template any more", task);
     if (def != NULL)
         return space_parse(def->pack->space, def->pack->space_path, out, err);
-    if (kb_get_doc(d->kb, KB_TASK, task, &doc, err) != 0)
-        return err_ctx(err, "task '%s'", task);
-    program = recorded_program(doc, device);
-    if (program == NULL)
-        return err_set(err, ERR_NOT_FOUND, "task '%s' has no recorded table of device '%s'", task,
-                       device);
-    if (kb_get_doc(d->kb, KB_PROGRAM, program, &program_doc, err) != 0)
+    if (find_program(d, task, device, &program, err) != 0)
+        return -1;
+    if (kb_get_doc(d->kb, KB_PROGRAM, program.hex, &doc, err) != 0)
         return err_ctx(err, "the space of task '%s'", task);
-    return space_table_unpack(json_object_get(program_doc, "space"), out, err);
-}
-
-static int program_id(struct daemon *d, const char *task, const char *device,
-                      struct search_scope *scope, struct err *err)
-{
-    json_auto_t *doc = NULL;
-    const char *program;
-
-    if (scope->program.hex[0])
-        return 0;
-    if (kb_get_doc(d->kb, KB_TASK, task, &doc, err) != 0)
-        return err_ctx(err, "task '%s'", task);
-    program = recorded_program(doc, device);
-    if (program == NULL)
-        return err_set(err, ERR_NOT_FOUND, "task '%s' has no recorded table of device '%s'", task,
-                       device);
-    str_copy(scope->program.hex, sizeof(scope->program.hex), program);
-    return 0;
+    return space_table_unpack(json_object_get(doc, "space"), out, err);
 }
 
 /* Borrows its strings: it is serialised at once. A failure's message says nothing of paths. */
@@ -240,7 +235,7 @@ int measure_record(struct daemon *d, struct kb_batch *batch, const json_t *devic
     struct id id;
     json_t *e;
 
-    if (program_id(d, task, name, scope, err) != 0 ||
+    if ((!scope->program.hex[0] && find_program(d, task, name, &scope->program, err) != 0) ||
         (program != NULL &&
          kb_batch_put_doc(batch, KB_PROGRAM, scope->program.hex, program, err) != 0) ||
         add_evaluation(batch, task, name, json_object_get(step, "assignment"), r, scope, seed,

@@ -319,7 +319,9 @@ static const struct param add_rows[] = {
     TEXT_ROW(language, 0, 32, "only for this language: c, cuda"),
     { "bottleneck", PARAM_ENUM, offsetof(struct add_params, bottleneck), 0,
       "only where this bounds", 0, 0, bottleneck_names, PARAM_SEEN(struct add_params, bound) },
-    TEXT_ROW(requires, 0, 500, "hardware features it needs, joined by commas"),
+    TEXT_ROW(requires, 0, 500,
+             "hardware features it needs, or capacities such as shared_bytes.block>=65536, joined "
+             "by commas"),
     { 0 },
 };
 

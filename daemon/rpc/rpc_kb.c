@@ -165,9 +165,11 @@ static int check_import(struct daemon *d, const struct import_params *p, struct 
                          "'%s' is for tuning spaces; a pack says itself what was measured where",
                          p->task ? "task" : "device");
     if (p->task == NULL || p->device == NULL)
-        return err_set(err, ERR_INVALID, "kb.import: '%s' is missing: the %s",
-                       p->task ? "device" : "task",
-                       p->task ? "device that was measured on" : "recorded task that was measured");
+        return err_set(
+            err, ERR_INVALID, "kb.import: %s'%s' is missing: the %s",
+            p->by_format ? "" : "the file does not begin like a pack, and for a tuning space ",
+            p->task ? "device" : "task",
+            p->task ? "device that was measured on" : "recorded task that was measured");
     return task_is_free(d, p->task, err);
 }
 

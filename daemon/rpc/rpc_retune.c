@@ -9,13 +9,12 @@
 #include "eval/pack.h"
 #include "kb.h"
 #include "proto/methods.h"
-#include "retune/job.h"
 #include "retune/report.h"
+#include "retune/retunes.h"
 #include "retune/survey.h"
 #include "rpc/rpc.h"
+#include "rpc/rpc_budget.h"
 #include "work.h"
-
-enum { EVALS_MAX = 100000 };
 
 struct retune_params {
     char *device, *from;
@@ -23,17 +22,6 @@ struct retune_params {
     bool toolchain, control;
     uint64_t seed;
     bool seed_given;
-};
-
-struct budget {
-    uint64_t evals;
-    double time_s;
-};
-
-static const struct param budget_rows[] = {
-    { "evals", PARAM_U64, offsetof(struct budget, evals), 0, "evaluations", 1, EVALS_MAX, NULL, 0 },
-    { "time", PARAM_REAL, offsetof(struct budget, time_s), 0, "seconds", 0.001, 1e8, NULL, 0 },
-    { 0 },
 };
 
 static const struct param retune_rows[] = {
@@ -62,7 +50,7 @@ static int survey_run(struct daemon *d, const struct retune_params *p, json_t **
                       struct err *err)
 {
     CLEANUP(packs_release) struct packs *packs = packs_take(&d->packs);
-    struct budget budget = { 0 };
+    struct rpc_budget budget = { 0 };
     struct survey_request req = { .device = p->device,
                                   .from = p->from,
                                   .tasks = p->tasks,
@@ -77,7 +65,7 @@ static int survey_run(struct daemon *d, const struct retune_params *p, json_t **
                        "'from' is '%s', but with 'toolchain' device '%s' is compared with its own "
                        "past; leave it out",
                        p->from, p->device);
-    if (p->budget != NULL && param_parse(budget_rows, p->budget, &budget, err) != 0)
+    if (rpc_budget_parse(p->budget, &budget, err) != 0)
         return -1;
     if (!p->seed_given) {
         rng_os(&req.seed, sizeof(req.seed));
@@ -137,11 +125,13 @@ static void started(void *arg, const char *id, const struct err *err)
 static void start_done(struct work *w, const struct err *err)
 {
     struct start *st = LIST_OF(w, struct start, work);
+    struct retunes *retunes = rpc_daemon(st->call)->retunes;
+    struct err stopping = { .code = ERR_CANCELLED, .msg = "the daemon is stopping" };
 
-    if (err != NULL)
-        rpc_fail(st->call, err);
+    if (err != NULL || retunes == NULL)
+        rpc_fail(st->call, err != NULL ? err : &stopping);
     else
-        retunes_start(rpc_daemon(st->call)->retunes, TAKE(st->doc), started, st->call);
+        retunes_start(retunes, TAKE(st->doc), started, st->call);
     json_decref(st->doc);
     free(st);
 }

@@ -14,13 +14,14 @@
 #include "eval/recorded_store.h"
 #include "regimes.h"
 #include "rpc/rpc.h"
+#include "rpc/rpc_budget.h"
 #include "rpc/rpc_search.h"
 #include "retune/versions.h"
 #include "sched/searches.h"
 #include "tasks.h"
 #include "work.h"
 
-enum { EVALS_MAX = 100000, WINDOW_DEFAULT = 1 };
+enum { WINDOW_DEFAULT = 1 };
 
 /* ---- search.start ---- */
 
@@ -65,17 +66,6 @@ static const struct param start_rows[] = {
       "stagnation window K of both counters", 1, 1000, NULL, 0 },
     { "budget", PARAM_JSON, offsetof(struct start_params, budget), 0,
       "{\"evals\": integer, \"time\": seconds}", 0, 0, NULL, 0 },
-    { 0 },
-};
-
-struct budget {
-    uint64_t evals;
-    double time_s;
-};
-
-static const struct param budget_rows[] = {
-    { "evals", PARAM_U64, offsetof(struct budget, evals), 0, "evaluations", 1, EVALS_MAX, NULL, 0 },
-    { "time", PARAM_REAL, offsetof(struct budget, time_s), 0, "seconds", 0.001, 1e8, NULL, 0 },
     { 0 },
 };
 
@@ -129,7 +119,7 @@ static int read_parts(const struct start_params *p, unsigned *without, struct er
 }
 
 static void fill_spec(struct search_spec *spec, const struct start_params *p,
-                      const struct budget *budget, const char *device, const char *set)
+                      const struct rpc_budget *budget, const char *device, const char *set)
 {
     struct err checked_before;
 
@@ -169,7 +159,7 @@ static void started(void *arg, const char *id, const struct err *err)
 struct start_call {
     struct daemon *daemon;
     struct start_params *params; /* borrowed until `done` */
-    struct budget budget;
+    struct rpc_budget budget;
     searches_done_fn *done;
     void *arg;
 };
@@ -267,9 +257,10 @@ static void start_recorded_done(struct work *w, const struct err *err)
     struct start_call *sc = &sr->start;
     struct search_spec spec = { 0 };
     struct search_scope scope = { 0 };
+    struct err stopping = { .code = ERR_CANCELLED, .msg = "the daemon is stopping" };
 
-    if (err != NULL) {
-        sc->done(sc->arg, NULL, err);
+    if (err != NULL || sc->daemon->searches == NULL) {
+        sc->done(sc->arg, NULL, err != NULL ? err : &stopping);
     } else {
         fill_spec(&spec, sc->params, &sc->budget, sr->device, RECORDED_SET);
         recorded_scope(sr, &scope);
@@ -301,14 +292,13 @@ static void start(struct daemon *d, struct start_params *p, searches_done_fn *do
     struct err err;
 
     if ((def != NULL && check_task(d, p, &def, &set, &err) != 0) ||
-        (p->budget && param_parse(budget_rows, p->budget, &sc.budget, &err) != 0) ||
-        read_parts(p, &without, &err) != 0) {
+        rpc_budget_parse(p->budget, &sc.budget, &err) != 0 || read_parts(p, &without, &err) != 0) {
         done(arg, NULL, &err);
         return;
     }
     /* A budget of time alone bounds the search by itself; evaluations then only need a cap. */
     if (sc.budget.evals == 0)
-        sc.budget.evals = sc.budget.time_s > 0 ? EVALS_MAX : SEARCH_EVALS_DEFAULT;
+        sc.budget.evals = sc.budget.time_s > 0 ? RPC_BUDGET_EVALS_MAX : SEARCH_EVALS_DEFAULT;
     if (def == NULL) {
         start_recorded(&sc);
         return;
@@ -368,9 +358,9 @@ struct list_ctx {
 
 static int list_one(void *ctx, const char *key, const json_t *doc)
 {
-    static const char *const kept[] = { "id",          "task",         "device",        "cold",
-                                        "seed",        "state",        "reason",        "created",
-                                        "evaluations", "budget_evals", "best_objective" };
+    static const char *const kept[] = { "id",           "task",          "device",  "cold",
+                                        "state",        "reason",        "created", "evaluations",
+                                        "budget_evals", "best_objective" };
     struct list_ctx *l = ctx;
     json_t *item = json_object();
 
@@ -378,6 +368,10 @@ static int list_one(void *ctx, const char *key, const json_t *doc)
     for (size_t i = 0; i < ARRAY_LEN(kept); i++)
         if (json_object_get(doc, kept[i]))
             json_object_set(item, kept[i], json_object_get(doc, kept[i]));
+    json_object_set_new(item, "warm", json_boolean(!jsonx_bool(doc, "cold", 0)));
+    /* Stored as 16 digits, shown as it was given. */
+    json_object_set_new(item, "seed",
+                        json_integer((json_int_t)strtoull(jsonx_str(doc, "seed", "0"), NULL, 16)));
     json_array_append_new(l->out, item);
     return 0;
 }
@@ -622,7 +616,8 @@ const struct rpc_method rpc_search_methods[] = {
       "40 evaluations.",
       "{id, state}", start_defaults },
     { "search.list", NULL, 0, 0, search_list, "Lists all searches, newest first.",
-      "{searches[{id, task, device, cold, seed, state, reason, created, evaluations, budget_evals, "
+      "{searches[{id, task, device, cold, warm, seed, state, reason, created, evaluations, "
+      "budget_evals, "
       "best_objective}]}",
       NULL },
     { "search.show", one_rows, sizeof(struct one_params), 0, search_show,

@@ -116,7 +116,7 @@ static size_t z_bin(double z)
 {
     double x = (asinh(z) + z_reach) / (2 * z_reach) * Z_BINS;
 
-    return x <= 0 ? 0 : MIN((size_t)x, (size_t)Z_BINS - 1);
+    return (size_t)fmin(fmax(x, 0), Z_BINS - 1); /* of an infinite residual too */
 }
 
 static double z_of_bin(size_t bin)

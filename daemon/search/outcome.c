@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "eval/feedback.h"
 #include "search/forecast.h"
+#include "search/redact.h"
 #include "search/world_ops.h"
 
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
@@ -31,27 +32,6 @@ static bool is_improved(const struct search *s, const struct outcome *o)
 }
 
 /* ---- Facts ---- */
-
-/* Paths do not belong into shareable facts: every word that begins with a slash becomes "<path>".
- */
-static char *redacted(const char *message)
-{
-    struct buf b = { .max = 2000 };
-    struct err ignored;
-    bool word_start = true;
-
-    for (const char *p = message; *p && b.len < 1900; p++) {
-        if (word_start && *p == '/') {
-            buf_adds(&b, "<path>", &ignored);
-            while (p[1] && !strchr(" \t\n:'\",;)", p[1]))
-                p++;
-            continue;
-        }
-        word_start = strchr(" \t\n'\"(:=", *p) != NULL;
-        buf_add(&b, p, 1, &ignored);
-    }
-    return buf_take(&b);
-}
 
 static int64_t ratio_q(const struct eval_workload *w)
 {
@@ -98,7 +78,7 @@ static int add_evaluation(struct journal *j, const struct trial *t, const struct
                           uint64_t now_s, struct id *id, struct err *err)
 {
     const struct search *s = j->search;
-    CLEANUP(freep) char *message = redacted(o->result->message);
+    CLEANUP(freep) char *message = redact_paths(o->result->message);
     CLEANUP(freep)
     struct workload_time *workloads = xcalloc(o->result->n_workloads + 1, sizeof(*workloads));
     json_t *assignment = space_to_json(s->space, t->a);

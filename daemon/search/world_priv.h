@@ -75,6 +75,10 @@ struct world_field {
 extern const struct world_field world_fields[];
 const struct world_field *world_field_find(unsigned bit);
 
+/* Where the value of a field of that type is. Borrowed. */
+char **world_spec_text_at(struct world_spec *s, const struct world_field *f);
+double *world_spec_number_at(struct world_spec *s, const struct world_field *f);
+
 void world_spec_release(struct world_spec *s);
 
 /* Appends a sentence to a list of issues. */

@@ -375,6 +375,26 @@ static void add_processor(json_t *o, const char *march)
     json_object_set_new(o, "features", features);
 }
 
+/* Does the compiler take this -march? Yes, where it cannot be asked. */
+static int check_march(const char *march, struct err *err)
+{
+    char option[96];
+    const char *argv[] = { "cc", option, "-dM", "-E", "-x", "c", "/dev/null", NULL };
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 20 }, plain = { .max = 1 << 20 };
+    struct err ignored;
+
+    snprintf(option, sizeof(option), "-march=%.64s", march);
+    if (build_capture(argv, &text, &ignored) != 0 || text.len > 0)
+        return 0;
+    str_copy(option, sizeof(option), "-march=native");
+    if (build_capture(argv, &plain, &ignored) != 0 || plain.len == 0)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "'march' is '%s', which the compiler does not know; 'native' and what its "
+                   "-march takes are allowed",
+                   march);
+}
+
 int probe(const char *name, const char *march, json_t **out, struct err *err)
 {
     int threads;
@@ -384,6 +404,10 @@ int probe(const char *name, const char *march, json_t **out, struct err *err)
     json_t *o = json_object(), *sizes;
     long llc;
 
+    if (check_march(march, err) != 0) {
+        json_decref(o);
+        return -1;
+    }
     topology_read(&cpus);
     threads = MIN(cpus.n_cpus, PROBE_THREADS_MAX);
     sizes = caches(&llc);

@@ -306,3 +306,41 @@ void e2e_refused(struct e2e_conn *c, const char *method, const char *params, con
     if (strstr(jsonx_str(error, "message", ""), words) == NULL)
         fail_msg("'%s' does not say '%s'", jsonx_str(error, "message", ""), words);
 }
+
+char *e2e_say(struct e2e *e, const char *args, int *code)
+{
+    CLEANUP(freep)
+    char *line =
+        str_printf(KS_BIN_DIR "/ksearch --socket %s %s 2>%s/stderr", e->socket, args, e->dir);
+    struct buf out = { .max = 16 << 20 };
+    FILE *f = popen(line, "r"); /* NOLINT: a test of ours */
+    char step[4096];
+    struct err err;
+    size_t n;
+    int status;
+
+    assert_non_null(f);
+    while ((n = fread(step, 1, sizeof(step), f)) > 0)
+        assert_ok(buf_add(&out, step, n, &err), err);
+    status = WEXITSTATUS(pclose(f));
+    if (code != NULL)
+        *code = status;
+    else if (status != 0)
+        fail_msg("ksearch %s: exit status %d: %s", args, status, buf_str(&out));
+    return buf_take(&out);
+}
+
+json_t *e2e_ask(struct e2e *e, const char *args, int want)
+{
+    CLEANUP(freep) char *line = str_printf("--json %s", args);
+    int code = -1;
+    CLEANUP(freep) char *text = e2e_say(e, line, &code);
+    json_t *v = NULL;
+    struct err err;
+
+    if (code != want)
+        fail_msg("ksearch %s: exit status %d instead of %d: %s", args, code, want, text);
+    if (text[0] != '\0')
+        assert_ok(jsonx_parse(text, strlen(text), "output", &v, &err), err);
+    return v;
+}

@@ -64,4 +64,12 @@ json_t *e2e_result(struct e2e_conn *c, const char *method, const char *params);
 void e2e_refused(struct e2e_conn *c, const char *method, const char *params, const char *name,
                  const char *words);
 
+/* Runs ksearch with these arguments (words of a shell) on the daemon's socket; what it printed on
+ * stdout, owned. *code (may be NULL) gets the exit status, which else must be 0. */
+char *e2e_say(struct e2e *e, const char *args, int *code);
+/* The same with --json; fails unless the exit status is `want`. Owned; NULL when it printed
+ * nothing.
+ */
+json_t *e2e_ask(struct e2e *e, const char *args, int want);
+
 #endif

@@ -12,24 +12,6 @@
 
 enum { WAIT_TURNS = 1500 };
 
-/* Runs the client; what it printed on stdout, owned. */
-static char *client(struct e2e *e, const char *args)
-{
-    CLEANUP(freep)
-    char *line = str_printf(KS_BIN_DIR "/ksearch --socket %s %s", e->socket, args);
-    CLEANUP(buf_release) struct buf out = { .max = 4 << 20 };
-    FILE *f = popen(line, "r"); /* NOLINT: a test of ours */
-    char chunk[4096];
-    struct err err;
-    size_t n;
-
-    assert_non_null(f);
-    while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
-        assert_ok(buf_add(&out, chunk, n, &err), err);
-    assert_int_equal(pclose(f), 0);
-    return strdup(buf_str(&out));
-}
-
 static void import(struct e2e *e, const char *device, const struct t4_synthetic *s)
 {
     CLEANUP(buf_release) struct buf text = { .max = 2 << 20 };
@@ -39,7 +21,7 @@ static void import(struct e2e *e, const char *device, const struct t4_synthetic 
 
     t4_synthetic_text(s, &text);
     assert_ok(file_write(path, text.data, text.len, 0600, &err), err);
-    free(client(e, args));
+    free(e2e_say(e, args, NULL));
 }
 
 /* Runs a search to its end; its search.show. Owned. */
@@ -111,8 +93,8 @@ static void ledger_is_kept_up_and_read_again_after_a_restart(void **state)
     assert_string_equal(after, before);
     e2e_close(&c);
 
-    CLEANUP(freep) char *shown = client(e, "kb stats --calibration");
-    CLEANUP(freep) char *plain = client(e, "kb stats");
+    CLEANUP(freep) char *shown = e2e_say(e, "kb stats --calibration", NULL);
+    CLEANUP(freep) char *plain = e2e_say(e, "kb stats", NULL);
     assert_non_null(strstr(shown, "builtin/cold/gp"));
     assert_non_null(strstr(shown, "90-100 %"));
     assert_null(strstr(plain, "builtin/cold/gp"));
@@ -126,14 +108,14 @@ static void doctor_tells_of_a_claim_that_nobody_measured(void **state)
 
     e2e_start(e);
     c = e2e_connect(e, true);
-    CLEANUP(freep) char *well = client(e, "kb doctor");
+    CLEANUP(freep) char *well = e2e_say(e, "kb doctor", NULL);
     assert_non_null(strstr(well, "0 findings about 0 insights"));
     json_auto_t *added =
         e2e_result(&c, "insight.add", "{\"technique\":\"tiling\",\"statement\":\"Tile it.\"}");
     const char *id = jsonx_str(added, "insight", "");
-    CLEANUP(freep) char *told = client(e, "kb doctor");
-    CLEANUP(freep) char *json = client(e, "--json kb doctor");
-    CLEANUP(freep) char *stale = client(e, "kb doctor --stale");
+    CLEANUP(freep) char *told = e2e_say(e, "kb doctor", NULL);
+    CLEANUP(freep) char *json = e2e_say(e, "--json kb doctor", NULL);
+    CLEANUP(freep) char *stale = e2e_say(e, "kb doctor --stale", NULL);
     json_auto_t *doc = json_loads(json, 0, NULL);
     const json_t *finding = json_array_get(json_object_get(doc, "findings"), 0);
 

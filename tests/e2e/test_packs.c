@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -55,46 +54,6 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Runs ksearch with these arguments and takes what it printed on stdout; *code (may be NULL) gets
- * the exit status, which else is to be 0. Owned. */
-static char *say(struct e2e *e, const char *args, int *code)
-{
-    CLEANUP(freep)
-    char *line =
-        str_printf(KS_BIN_DIR "/ksearch --socket %s %s 2>%s/stderr", e->socket, args, e->dir);
-    struct buf out = { .max = 16 << 20 };
-    FILE *f = popen(line, "r"); /* NOLINT: a test of ours */
-    char step[4096];
-    struct err err;
-    size_t n;
-    int status;
-
-    assert_non_null(f);
-    while ((n = fread(step, 1, sizeof(step), f)) > 0)
-        assert_ok(buf_add(&out, step, n, &err), err);
-    status = WEXITSTATUS(pclose(f));
-    if (code != NULL)
-        *code = status;
-    else if (status != 0)
-        fail_msg("ksearch %s: exit status %d: %s", args, status, buf_str(&out));
-    return buf_take(&out);
-}
-
-/* The same with --json, parsed; fails unless the exit status is `want`. Owned. */
-static json_t *ask(struct e2e *e, const char *args, int want)
-{
-    CLEANUP(freep) char *line = str_printf("--json %s", args);
-    int code = -1;
-    CLEANUP(freep) char *text = say(e, line, &code);
-    json_t *v = NULL;
-    struct err err;
-
-    if (code != want)
-        fail_msg("ksearch %s: exit status %d instead of %d: %s", args, code, want, text);
-    assert_ok(jsonx_parse(text, strlen(text), "output", &v, &err), err);
-    return v;
-}
-
 __attribute__((format(printf, 3, 4))) static json_t *askf(struct e2e *e, int want, const char *fmt,
                                                           ...)
 {
@@ -104,13 +63,13 @@ __attribute__((format(printf, 3, 4))) static json_t *askf(struct e2e *e, int wan
     va_start(ap, fmt);
     vsnprintf(args, sizeof(args), fmt, ap);
     va_end(ap);
-    return ask(e, args, want);
+    return e2e_ask(e, args, want);
 }
 
 /* Fails unless the command is refused with this status and these words. */
 static void refused(struct e2e *e, int want, const char *words, const char *args)
 {
-    json_auto_t *r = ask(e, args, want);
+    json_auto_t *r = e2e_ask(e, args, want);
     const char *message = jsonx_str(json_object_get(r, "error"), "message", "");
 
     if (strstr(message, words) == NULL)
@@ -162,7 +121,7 @@ static json_t *search_on(struct e2e *e, const char *device, const struct t4_synt
 
 static char *digest_of(struct e2e *e)
 {
-    json_auto_t *v = ask(e, "kb verify --digest", 0);
+    json_auto_t *v = e2e_ask(e, "kb verify --digest", 0);
 
     assert_int_equal(json_array_size(json_object_get(v, "problems")), 0);
     return xstrdup(jsonx_str(v, "digest", "none"));
@@ -179,7 +138,7 @@ static void same_digest(struct e2e *a, struct e2e *b)
 /* `who` takes what `whom` signs: the printed key is the file. */
 static void trust(struct e2e *who, struct e2e *whom, const char *name)
 {
-    CLEANUP(freep) char *key = say(whom, "kb key show", NULL);
+    CLEANUP(freep) char *key = e2e_say(whom, "kb key show", NULL);
     CLEANUP(freep) char *path = str_printf("%s/%s.pub", who->dir, name);
     struct err err;
 
@@ -239,7 +198,7 @@ static void daemons_that_exchange_packs_in_any_order_agree(void **state)
     after = digest_of(c);
     assert_string_equal(before, after);
     /* the device came along; nobody measured it here */
-    device = ask(c, "device show A", 0);
+    device = e2e_ask(c, "device show A", 0);
     assert_false(jsonx_bool(device, "probed", 1));
     /* and it stays so over a restart */
     assert_int_equal(e2e_stop(c), 0);
@@ -262,21 +221,21 @@ static void an_unknown_signer_is_refused_until_it_is_trusted(void **state)
     import_facts(a, "A", &on_a);
     pack = export(a, "");
     line = str_printf("kb import %s", pack);
-    key = ask(a, "kb key show", 0);
+    key = e2e_ask(a, "kb key show", 0);
     refused(b, 10, jsonx_str(key, "fingerprint", "?"), line);
     refused(b, 10, "kb key trust FILE", line);
-    stats = ask(b, "kb stats", 0);
+    stats = e2e_ask(b, "kb stats", 0);
     assert_int_equal(jsonx_int(stats, "last_seq", -1), 0);
     trust(b, a, "ada");
-    list = ask(b, "kb key list", 0);
+    list = e2e_ask(b, "kb key list", 0);
     assert_string_equal(jsonx_str(json_array_get(json_object_get(list, "keys"), 0), "name", ""),
                         "ada");
-    json_decref(ask(b, line, 0));
-    json_decref(ask(b, "kb key distrust ada", 0));
+    json_decref(e2e_ask(b, line, 0));
+    json_decref(e2e_ask(b, "kb key distrust ada", 0));
     refused(b, 10, "not trusted", line);
     refused(b, 3, "no trusted key", "kb key distrust ada");
     /* one's own packs need no trust */
-    own = ask(a, line, 0);
+    own = e2e_ask(a, line, 0);
     assert_true(jsonx_bool(own, "own", 0));
     assert_int_equal(count_of(own, "facts", "new"), 0);
     assert_int_equal(e2e_stop(a), 0);
@@ -338,7 +297,7 @@ static void damage_is_noticed_and_stores_nothing(void **state)
     json_decref(askf(b, 2, "kb import %s --format wisdom", path));
     after = digest_of(b);
     assert_string_equal(before, after);
-    stats = ask(b, "kb stats", 0);
+    stats = e2e_ask(b, "kb stats", 0);
     assert_int_equal(jsonx_int(stats, "last_seq", -1), 0);
     assert_int_equal(e2e_stop(a), 0);
     assert_int_equal(e2e_stop(b), 0);
@@ -375,7 +334,7 @@ static void filters_bring_only_what_they_say(void **state)
     assert_int_equal(count_of(on_one, "documents", "device"), 1);
     taken = askf(b, 0, "kb import %s", path);
     assert_string_equal(jsonx_str(json_object_get(taken, "filters"), "device", ""), "B");
-    devices = ask(b, "device list", 0);
+    devices = e2e_ask(b, "device list", 0);
     CLEANUP(freep) char *text = jsonx_canonical(devices);
     assert_non_null(strstr(text, "\"name\":\"B\""));
     assert_null(strstr(text, "\"name\":\"A\""));
@@ -394,16 +353,16 @@ static void what_gives_something_away_does_not_leave(void **state)
     CLEANUP(freep) char *args = NULL;
 
     e2e_start(a);
-    json_decref(ask(a, "insight add --technique tiling --statement 'Tiles of 64 fit.'", 0));
+    json_decref(e2e_ask(a, "insight add --technique tiling --statement 'Tiles of 64 fit.'", 0));
+    json_decref(e2e_ask(
+        a, "insight add --technique tiling --statement 'As in /home/ada/kernel.c it is.'", 0));
     json_decref(
-        ask(a, "insight add --technique tiling --statement 'As in /home/ada/kernel.c it is.'", 0));
-    json_decref(
-        ask(a, "insight add --technique tiling --statement 'ada@example.org found it.'", 0));
+        e2e_ask(a, "insight add --technique tiling --statement 'ada@example.org found it.'", 0));
     r = askf(a, 0, "kb export %s", path);
     assert_int_equal(count_of(r, "facts", "claim"), 1);
     assert_int_equal(jsonx_int(r, "left_out", 0), 2);
     args = str_printf("kb export %s", path);
-    shown = say(a, args, NULL);
+    shown = e2e_say(a, args, NULL);
     assert_non_null(strstr(shown, "left out: 2"));
     assert_non_null(strstr(shown, "an absolute path"));
     assert_int_equal(e2e_stop(a), 0);
@@ -421,12 +380,12 @@ static void the_own_key_is_private_and_survives(void **state)
 
     e2e_start(a);
     import_facts(a, "A", &on_a);
-    before = ask(a, "kb key show", 0);
+    before = e2e_ask(a, "kb key show", 0);
     assert_int_equal(stat(key, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_int_equal(e2e_stop(a), 0);
     e2e_start(a);
-    after = ask(a, "kb key show", 0);
+    after = e2e_ask(a, "kb key show", 0);
     assert_true(json_equal(before, after));
     /* a backup opens as a base of its own, with a key of its own */
     copied = askf(a, 0, "kb backup %s", restored->data);
@@ -435,7 +394,7 @@ static void the_own_key_is_private_and_survives(void **state)
     assert_false(file_exists(in_copy));
     e2e_start(restored);
     same_digest(a, restored);
-    other = ask(restored, "kb key show", 0);
+    other = e2e_ask(restored, "kb key show", 0);
     assert_string_not_equal(jsonx_str(before, "fingerprint", ""),
                             jsonx_str(other, "fingerprint", ""));
     /* a key that others may read signs nothing */
@@ -448,7 +407,7 @@ static void the_own_key_is_private_and_survives(void **state)
 
 static json_t *insights_of(struct e2e *e)
 {
-    json_auto_t *r = ask(e, "insight list --limit 1000", 0);
+    json_auto_t *r = e2e_ask(e, "insight list --limit 1000", 0);
 
     return json_incref(json_object_get(r, "insights"));
 }
@@ -503,13 +462,13 @@ static void foreign_evidence_counts_for_less_until_it_is_replicated(void **state
     assert_true(measured > 10);
     assert_int_equal(smaller, measured);
     /* who brought it is shown */
-    key = ask(a, "kb key show", 0);
+    key = e2e_ask(a, "kb key show", 0);
     show = askf(b, 0, "insight show %s", some);
     assert_string_equal(
         jsonx_str(json_array_get(json_object_get(show, "evidence"), 0), "origin", ""),
         jsonx_str(key, "fingerprint", "?"));
     line = str_printf("insight show %s", some);
-    text = say(b, line, NULL);
+    text = e2e_say(b, line, NULL);
     assert_non_null(strstr(text, "until replicated here"));
     /* measured here as well, on another device */
     import_facts(b, "B", &on_b);
@@ -550,6 +509,38 @@ static void a_search_starts_from_what_a_pack_brought(void **state)
     assert_true(from_a);
     assert_int_equal(e2e_stop(a), 0);
     assert_int_equal(e2e_stop(b), 0);
+}
+
+/* Every base calls its own processor "cpu": that of a pack must not stand for this one. */
+static void the_processor_of_a_pack_is_not_taken_for_this_one(void **state)
+{
+#define PROBE(class)                                                                               \
+    "echo '{\"name\":\"cpu\",\"kind\":\"cpu\",\"class\":\"" class "\",\"toolchain\":\"gcc "        \
+                                                                  "12.2.0\","                      \
+                                                                  "\"features\":[\"avx2\"]}'"
+    struct many *m = *state;
+    struct e2e *a = m->e[0], *b = m->e[1];
+    json_auto_t *before = NULL, *after = NULL;
+    CLEANUP(freep) char *pack = NULL;
+
+    e2e_fake_harness(a, PROBE("cpu-avx512"));
+    e2e_fake_harness(b, PROBE("cpu-avx2"));
+    e2e_start(a);
+    e2e_start(b);
+    json_decref(askf(a, 0, "device probe"));
+    import_facts(a, "cpu", &on_a);
+    pack = export(a, "");
+    trust(b, a, "a");
+    json_decref(askf(b, 0, "kb import %s", pack));
+    before = e2e_ask(b, "device show cpu", 0);
+    assert_string_equal(jsonx_str(before, "class", ""), "cpu-avx512");
+    json_decref(askf(b, 0, "query tiling --device cpu"));
+    after = e2e_ask(b, "device show cpu", 0);
+    assert_string_equal(jsonx_str(after, "class", ""), "cpu-avx2");
+    assert_true(jsonx_bool(after, "probed", 0));
+    assert_int_equal(e2e_stop(a), 0);
+    assert_int_equal(e2e_stop(b), 0);
+#undef PROBE
 }
 
 /* An import that is killed half-way is finished by the same import again. */
@@ -603,16 +594,16 @@ static void gc_drops_what_nothing_refers_to(void **state)
     assert_ok(file_write(old, "12345", 5, 0600, &err), err);
     assert_ok(file_write(fresh, "12345", 5, 0600, &err), err);
     assert_int_equal(utimensat(AT_FDCWD, old, times, 0), 0);
-    would = ask(a, "kb gc --dry-run", 0);
+    would = e2e_ask(a, "kb gc --dry-run", 0);
     assert_int_equal(count_of(would, "builds", "n"), 1);
     assert_true(file_exists(old));
-    did = ask(a, "kb gc", 0);
+    did = e2e_ask(a, "kb gc", 0);
     assert_int_equal(count_of(did, "builds", "bytes"), 5);
     assert_int_equal(count_of(did, "programs", "n"), 0);
     assert_int_equal(count_of(did, "side", "n"), 0);
     assert_false(file_exists(old));
     assert_true(file_exists(fresh));
-    again = ask(a, "kb gc", 0);
+    again = e2e_ask(a, "kb gc", 0);
     assert_int_equal(count_of(again, "builds", "n"), 0);
     after = digest_of(a);
     assert_string_equal(before, after);
@@ -633,6 +624,7 @@ int main(void)
         T(the_own_key_is_private_and_survives),
         T(foreign_evidence_counts_for_less_until_it_is_replicated),
         T(a_search_starts_from_what_a_pack_brought),
+        T(the_processor_of_a_pack_is_not_taken_for_this_one),
         T(a_killed_import_goes_on),
         T(gc_drops_what_nothing_refers_to),
 #undef T

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/jsonx.h"
@@ -536,23 +535,6 @@ static void noise_is_drawn_and_reproducible(void **state)
 
 /* ---- The command line, on a real excerpt ---- */
 
-/* Runs ksearch with these arguments; what it printed on stdout as JSON. Owned. */
-static json_t *command(struct e2e *e, const char *args, int want)
-{
-    CLEANUP(freep)
-    char *line = str_printf(KS_BIN_DIR "/ksearch --socket %s --json %s", e->socket, args);
-    FILE *f = popen(line, "r"); /* NOLINT: a test of ours */
-    json_t *out;
-    int status;
-
-    assert_non_null(f);
-    out = json_loadf(f, 0, NULL);
-    status = pclose(f);
-    if (WEXITSTATUS(status) != want)
-        fail_msg("%s: exit status %d instead of %d", args, WEXITSTATUS(status), want);
-    return out;
-}
-
 #define FIXTURE KS_SOURCE_DIR "/tests/fixtures/t4/convolution-"
 
 static void the_command_line_imports_files(void **state)
@@ -564,25 +546,25 @@ static void the_command_line_imports_files(void **state)
     json_auto_t *show = NULL;
     CLEANUP(freep) char *id = NULL, *args = NULL;
 
-    task = command(e, "task import " FIXTURE "A100.t4.json.gz --name conv --device A100", 0);
+    task = e2e_ask(e, "task import " FIXTURE "A100.t4.json.gz --name conv --device A100", 0);
     assert_int_equal(jsonx_int(task, "assignments", 0), EXCERPT_ROWS);
     assert_true(jsonx_int(task, "valid", 0) < EXCERPT_ROWS);
-    same = command(e, "task import " FIXTURE "A100.t4.json.gz --name conv --device A100", 0);
+    same = e2e_ask(e, "task import " FIXTURE "A100.t4.json.gz --name conv --device A100", 0);
     assert_false(jsonx_bool(same, "changed", 1));
-    bad = command(e, "task import " FIXTURE "W6600.t4.json.gz --name conv --device A100", 4);
-    facts = command(
+    bad = e2e_ask(e, "task import " FIXTURE "W6600.t4.json.gz --name conv --device A100", 4);
+    facts = e2e_ask(
         e, "kb import " FIXTURE "W6600.t4.json.gz --format t4 --task conv --device W6600", 0);
     assert_int_equal(jsonx_int(facts, "assignments", 0), EXCERPT_ROWS);
-    pipe_file = command(e, "kb import /dev/zero --format t4 --task conv --device W6600", 2);
-    show = command(e, "search start conv --seed 3 --budget evals=30", 0);
+    pipe_file = e2e_ask(e, "kb import /dev/zero --format t4 --task conv --device W6600", 2);
+    show = e2e_ask(e, "search start conv --seed 3 --budget evals=30", 0);
     id = strdup(jsonx_str(show, "id", ""));
     json_decref(wait_done(&c, id));
     args = str_printf("search show %s", id);
     json_decref(show);
-    show = command(e, args, 0);
+    show = e2e_ask(e, args, 0);
     free(args);
     args = str_printf("program show %s", jsonx_str(json_object_get(show, "best"), "program", ""));
-    program = command(e, args, 0);
+    program = e2e_ask(e, args, 0);
     assert_null(json_object_get(program, "source"));
     assert_null(json_object_get(json_object_get(program, "space"), "columns"));
     assert_true(json_array_size(json_object_get(program, "measured")) > 0);

@@ -23,24 +23,6 @@ static const struct t4_synthetic on_new = {
     .tile = 3.4, .seed = 2, .scale = 3, .sample = 8, .cliff = 2
 };
 
-/* Runs ksearch with these arguments; what it printed on stdout as JSON. Owned. */
-static json_t *command(struct e2e *e, const char *args, int want)
-{
-    CLEANUP(freep)
-    char *line = str_printf(KS_BIN_DIR "/ksearch --socket %s --json %s 2>%s/stderr", e->socket,
-                            args, e->dir);
-    FILE *f = popen(line, "r"); /* NOLINT: a test of ours */
-    json_t *out;
-    int status;
-
-    assert_non_null(f);
-    out = json_loadf(f, 0, NULL);
-    status = pclose(f);
-    if (WEXITSTATUS(status) != want)
-        fail_msg("%s: exit status %d instead of %d", args, WEXITSTATUS(status), want);
-    return out;
-}
-
 static void import(struct e2e *e, const char *device, const struct t4_synthetic *s)
 {
     CLEANUP(buf_release) struct buf text = { .max = TEXT_ROOM };
@@ -51,17 +33,17 @@ static void import(struct e2e *e, const char *device, const struct t4_synthetic 
 
     t4_synthetic_text(s, &text);
     assert_ok(file_write(path, text.data, text.len, 0600, &err), err);
-    json_decref(command(e, args, 0));
+    json_decref(e2e_ask(e, args, 0));
 }
 
 static void search(struct e2e *e, const char *args)
 {
     CLEANUP(freep) char *start = str_printf("search start %s", args);
-    json_auto_t *s = command(e, start, 0);
+    json_auto_t *s = e2e_ask(e, start, 0);
     CLEANUP(freep) char *show = str_printf("search show %s", jsonx_str(s, "id", ""));
 
     for (int i = 0; i < WAIT_S * 20; i++) {
-        json_auto_t *now = command(e, show, 0);
+        json_auto_t *now = e2e_ask(e, show, 0);
 
         if (strcmp(jsonx_str(now, "state", ""), "done") == 0)
             return;
@@ -163,19 +145,19 @@ static void device_records_are_checked(void **state)
     struct err err;
 
     begin(e);
-    first = command(e, "device import " DEVICES "A100.json", 0);
+    first = e2e_ask(e, "device import " DEVICES "A100.json", 0);
     assert_true(jsonx_bool(first, "changed", 0));
-    again = command(e, "device import " DEVICES "A100.json", 0);
+    again = e2e_ask(e, "device import " DEVICES "A100.json", 0);
     assert_false(jsonx_bool(again, "changed", 1));
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_ok(file_write(bad, rows[i].text, strlen(rows[i].text), 0600, &err), err);
-        json_decref(command(e, args, rows[i].status));
+        json_decref(e2e_ask(e, args, rows[i].status));
     }
     /* what a space recorded before has made stays its class */
     json_decref(
-        command(e, "kb import " EXCERPT "W6600.t4.json.gz --format t4 --task c --device W6600", 0));
-    json_decref(command(e, "device import " DEVICES "W6600.json", 0));
-    shown = command(e, "device show W6600", 0);
+        e2e_ask(e, "kb import " EXCERPT "W6600.t4.json.gz --format t4 --task c --device W6600", 0));
+    json_decref(e2e_ask(e, "device import " DEVICES "W6600.json", 0));
+    shown = e2e_ask(e, "device show W6600", 0);
     assert_string_equal(jsonx_str(shown, "class", ""), "recorded-W6600");
     assert_int_equal(jsonx_int(shown, "units", 0), 28);
     assert_int_equal(e2e_stop(e), 0);
@@ -186,17 +168,17 @@ static void bad_requests_get_a_sentence(void **state)
     struct e2e *e = *state;
 
     begin(e);
-    json_decref(command(e, "retune", 2));
-    json_decref(command(e, "retune --device nowhere", 3));
-    json_decref(command(e, "device import " DEVICES "A100.json", 0));
-    json_decref(command(e, "retune --device A100", 3)); /* nothing was measured anywhere */
-    json_decref(command(e, "retune --device A100 --from A100", 2));
-    json_decref(command(e, "retune --device A100 --task nothing", 3));
-    json_decref(command(e, "retune --device A100 --report picture.png", 2));
-    json_decref(command(e, "retune --device A100 --budget tokens=3", 2));
-    json_decref(command(e, "retune --show r123", 3));
-    json_decref(command(e, "retune --cancel r123", 3));
-    json_decref(command(e, "status", 0));
+    json_decref(e2e_ask(e, "retune", 2));
+    json_decref(e2e_ask(e, "retune --device nowhere", 3));
+    json_decref(e2e_ask(e, "device import " DEVICES "A100.json", 0));
+    json_decref(e2e_ask(e, "retune --device A100", 3)); /* nothing was measured anywhere */
+    json_decref(e2e_ask(e, "retune --device A100 --from A100", 2));
+    json_decref(e2e_ask(e, "retune --device A100 --task nothing", 3));
+    json_decref(e2e_ask(e, "retune --device A100 --report picture.png", 2));
+    json_decref(e2e_ask(e, "retune --device A100 --budget tokens=3", 2));
+    json_decref(e2e_ask(e, "retune --show r123", 3));
+    json_decref(e2e_ask(e, "retune --cancel r123", 3));
+    json_decref(e2e_ask(e, "status", 0));
     assert_int_equal(e2e_stop(e), 0);
 }
 
@@ -218,21 +200,21 @@ static void a_recorded_upgrade_is_retuned(void **state)
     begin(e);
     import(e, "A100", &on_old);
     import(e, "W6600", &on_new);
-    json_decref(command(e, "device import " DEVICES "A100.json", 0));
-    json_decref(command(e, "device import " DEVICES "W6600.json", 0));
+    json_decref(e2e_ask(e, "device import " DEVICES "A100.json", 0));
+    json_decref(e2e_ask(e, "device import " DEVICES "W6600.json", 0));
     search(e, "syn --device A100 --cold --seed 1 --budget evals=60");
 
-    plan = command(e, "retune --device W6600 --plan", 0);
+    plan = e2e_ask(e, "retune --device W6600 --plan", 0);
     expect_plan(plan, "A100", "W6600");
     assert_int_equal(listed(plan, "open"),
                      count(json_object_get(plan, "insights"), "label", "re-verify"));
     assert_int_equal(at(json_object_get(plan, "report"), "spent", "evaluations"), 0);
     assert_true(count(json_object_get(plan, "insights"), "ground", "balance-moved") > 0);
-    list = command(e, "retune --list", 0);
+    list = e2e_ask(e, "retune --list", 0);
     assert_int_equal(json_array_size(json_object_get(list, "retunes")),
                      0); /* it measured nothing */
 
-    run = command(e, args, 0);
+    run = e2e_ask(e, args, 0);
     expect_plan(run, "A100", "W6600");
     assert_string_equal(jsonx_str(run, "state", ""), "done");
     assert_int_equal(at(json_object_get(run, "report"), "spent", "evaluations"), 30);
@@ -249,15 +231,15 @@ static void a_recorded_upgrade_is_retuned(void **state)
     assert_non_null(strstr(buf_str(&text), "<svg"));
     assert_non_null(strstr(buf_str(&text), "retuned best"));
     txt = str_printf("retune --show %s --report %s/r.txt", jsonx_str(run, "id", ""), e->dir);
-    json_decref(command(e, txt, 0));
+    json_decref(e2e_ask(e, txt, 0));
     js = str_printf("%s/r.json", e->dir);
     show = str_printf("retune --show %s --report %s", jsonx_str(run, "id", ""), js);
-    json_decref(command(e, show, 0));
+    json_decref(e2e_ask(e, show, 0));
     assert_ok(jsonx_load(js, 1 << 24, &file, &err), err);
     assert_true(json_equal(json_object_get(file, "report"), json_object_get(run, "report")));
 
     /* What was measured there decides the next time, and survival rates are known. */
-    again = command(e, "retune --device W6600 --from A100 --plan", 0);
+    again = e2e_ask(e, "retune --device W6600 --from A100 --plan", 0);
     assert_true(count(json_object_get(again, "insights"), "ground", "confirmed-there") +
                     count(json_object_get(again, "insights"), "ground", "refuted-there") >
                 0);
@@ -270,7 +252,7 @@ static json_t *wait_retune(struct e2e *e, const char *id, const char *wanted, lo
     CLEANUP(freep) char *show = str_printf("retune --show %s", id);
 
     for (int i = 0; i < WAIT_S * 50; i++) {
-        json_t *r = command(e, show, 0);
+        json_t *r = e2e_ask(e, show, 0);
 
         if (strcmp(jsonx_str(r, "state", ""), wanted) == 0 ||
             at(json_object_get(r, "report"), "spent", "evaluations") >= (double)steps)
@@ -393,18 +375,18 @@ static void another_toolchain_is_verified(void **state)
 
     begin(e);
     assert_ok(file_write(path, old, sizeof(old) - 1, 0600, &err), err);
-    json_decref(command(e, args, 0));
+    json_decref(e2e_ask(e, args, 0));
     import(e, "O", &on_old);
     search(e, "syn --device O --cold --seed 1 --budget evals=40");
-    fresh = command(e, "retune --device O --toolchain --plan", 0); /* nothing is older */
+    fresh = e2e_ask(e, "retune --device O --toolchain --plan", 0); /* nothing is older */
     assert_int_equal(json_array_size(json_object_get(fresh, "insights")), 0);
     assert_ok(file_write(path, new, sizeof(new) - 1, 0600, &err), err);
-    json_decref(command(e, args, 0));
-    stale = command(e, "retune --device O --toolchain --plan", 0);
+    json_decref(e2e_ask(e, args, 0));
+    stale = e2e_ask(e, "retune --device O --toolchain --plan", 0);
     expect_plan(stale, "O", "O");
     assert_int_equal(count(json_object_get(stale, "insights"), "ground", "toolchain-changed"),
                      json_array_size(json_object_get(stale, "insights")));
-    run = command(e, "retune --device O --toolchain --budget evals=20 --seed 1", 0);
+    run = e2e_ask(e, "retune --device O --toolchain --budget evals=20 --seed 1", 0);
     assert_string_equal(jsonx_str(run, "state", ""), "done");
     assert_true(listed(run, "kept") > 0);
     assert_int_equal(listed(run, "lost"), 0); /* the table is the same */
@@ -422,8 +404,8 @@ static void this_processor_is_retuned(void **state)
     e2e_real_harness(e);
     e2e_configure(e, "timing_budget = 0.05\npairs_min = 5\npairs_max = 15\n");
     e2e_start(e);
-    v2 = command(e, "device probe --name cpu-v2 --march x86-64-v2", 0);
-    native = command(e, "device probe --name cpu", 0);
+    v2 = e2e_ask(e, "device probe --name cpu-v2 --march x86-64-v2", 0);
+    native = e2e_ask(e, "device probe --name cpu", 0);
     assert_string_equal(jsonx_str(v2, "class", ""), "cpu-generic");
     if (json_array_size(json_object_get(native, "features")) <= 1) {
         print_message("this processor has nothing beyond x86-64-v2: not tested\n");
@@ -431,7 +413,7 @@ static void this_processor_is_retuned(void **state)
         skip();
     }
     search(e, "vector_add_l1 --device cpu-v2 --cold --set smoke --seed 1 --budget evals=4");
-    run = command(e,
+    run = e2e_ask(e,
                   "retune --device cpu --from cpu-v2 --task vector_add_l1 --budget evals=7 "
                   "--seed 1",
                   0);

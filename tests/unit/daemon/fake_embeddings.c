@@ -132,7 +132,12 @@ static bool answer(struct fake *f, int fd, const char *head, const char *body, s
         return false;
     }
     if (f->key && !strstr(head, auth)) {
-        respond(fd, 401, "{\"error\":{\"message\":\"who are you?\"}}");
+        const char *given = strstr(head, "Bearer ");
+        CLEANUP(freep)
+        char *refused = str_printf("{\"error\":{\"message\":\"who is '%.*s'?\"}}",
+                                   given ? (int)strcspn(given, "\r\n") : 0, given ? given : "");
+
+        respond(fd, 401, refused);
         return false;
     }
     switch (mood) {

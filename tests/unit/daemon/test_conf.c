@@ -147,6 +147,29 @@ static void conf_test_covers_every_option(void **state)
     conf_free(c);
 }
 
+static void conf_takes_no_secret_in_an_address(void **state)
+{
+    struct conf *c = fresh();
+    struct err err;
+
+    assert_ok(load_text(*state, c,
+                        "embedding = openai\nembedding_model = m\n"
+                        "embedding_url = https://me:s3cret@host/v1\n",
+                        &err),
+              err);
+    assert_fails(conf_check(c, &err), err, ERR_INVALID);
+    assert_null(strstr(err.msg, "s3cret"));
+    conf_free(c);
+    c = fresh();
+    assert_ok(load_text(*state, c,
+                        "embedding = openai\nembedding_model = m\n"
+                        "embedding_url = https://host/a@b\n",
+                        &err),
+              err);
+    assert_ok(conf_check(c, &err), err);
+    conf_free(c);
+}
+
 static void conf_names_file_line_key_and_value(void **state)
 {
     struct conf *c = fresh();
@@ -272,6 +295,7 @@ int main(void)
         cmocka_unit_test(conf_reads_every_option),
         cmocka_unit_test(conf_refuses_every_bad_value_by_key_and_value),
         cmocka_unit_test(conf_test_covers_every_option),
+        cmocka_unit_test(conf_takes_no_secret_in_an_address),
         cmocka_unit_test(conf_names_file_line_key_and_value),
         cmocka_unit_test(conf_refuses_what_is_no_option),
         cmocka_unit_test(conf_refuses_a_line_that_is_too_long),

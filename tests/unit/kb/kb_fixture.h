@@ -66,6 +66,38 @@ static inline struct kb *base_open(const char *dir)
     return kb;
 }
 
+/* cmocka setup and teardown: *state is a struct bed, an open base in a folder of its own. */
+struct bed {
+    struct tmp_folder folder;
+    struct kb *kb;
+};
+
+static inline int bed_setup(void **state)
+{
+    struct bed *bed = xcalloc(1, sizeof(*bed));
+
+    folder_make(&bed->folder);
+    bed->kb = base_open(bed->folder.path);
+    *state = bed;
+    return 0;
+}
+
+static inline int bed_teardown(void **state)
+{
+    struct bed *bed = *state;
+
+    kb_close(bed->kb);
+    folder_remove(&bed->folder);
+    free(bed);
+    return 0;
+}
+
+static inline void bed_reopen(struct bed *bed)
+{
+    kb_close(bed->kb);
+    bed->kb = base_open(bed->folder.path);
+}
+
 /* A failing call shows its sentence. */
 #define assert_ok(call)                                                                            \
     do {                                                                                           \

@@ -81,148 +81,108 @@ static const char *used(const json_t *answer)
     return jsonx_str(json_object_get(answer, "understood"), "embedding", "");
 }
 
-static bool first_is(const json_t *answer, uint64_t n)
+/* Fails unless the model was asked, and claim n is the best hit. */
+static void expect_first(struct kb *kb, unsigned place, const char *text, const char *model,
+                         uint64_t n)
 {
+    json_auto_t *answer = ask(kb, place, text);
     const json_t *hit = json_array_get(json_object_get(answer, "hits"), 0);
 
-    return strcmp(jsonx_str(hit, "insight", ""), claim_id(n).hex) == 0;
+    assert_string_equal(used(answer), model);
+    assert_string_equal(jsonx_str(hit, "insight", ""), claim_id(n).hex);
 }
 
 static void built_in_answers_until_the_other_is_complete(void **state)
 {
-    struct tmp_folder dir;
-    struct kb *kb;
+    struct bed *bed = *state;
     struct err err;
     json_t *a;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
-    add_claims(kb, 0, CLAIMS);
-    assert_string_equal(stats_of(kb).model, "");
-    assert_int_equal(work(kb, 7, 100, 0), 0);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    assert_int_equal(work(kb, 7, 3, 0), 21);
-    assert_int_equal(stats_of(kb).embedded, 21);
-    assert_string_equal(stats_of(kb).active, "");
-    a = ask(kb, 3, "zzz");
+    add_claims(bed->kb, 0, CLAIMS);
+    assert_string_equal(stats_of(bed->kb).model, "");
+    assert_int_equal(work(bed->kb, 7, 100, 0), 0);
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    assert_int_equal(work(bed->kb, 7, 3, 0), 21);
+    assert_int_equal(stats_of(bed->kb).embedded, 21);
+    assert_string_equal(stats_of(bed->kb).active, "");
+    a = ask(bed->kb, 3, "zzz");
     assert_string_equal(used(a), "builtin-1");
     json_decref(a);
-    assert_int_equal(work(kb, 7, 100, 0), CLAIMS - 21);
-    assert_string_equal(stats_of(kb).active, "m1");
+    assert_int_equal(work(bed->kb, 7, 100, 0), CLAIMS - 21);
+    assert_string_equal(stats_of(bed->kb).active, "m1");
     /* No word in common: the vector alone finds it. */
-    a = ask(kb, 3, "zzz");
-    assert_string_equal(used(a), "m1");
-    assert_true(first_is(a, 3));
-    json_decref(a);
+    expect_first(bed->kb, 3, "zzz", "m1", 3);
     /* A claim that came later is found by its words at once, by its vector soon. */
-    add_claims(kb, CLAIMS, CLAIMS + 1);
-    a = ask(kb, 250, "tiling by 40");
-    assert_string_equal(used(a), "m1");
-    assert_true(first_is(a, CLAIMS));
-    json_decref(a);
-    assert_int_equal(work(kb, 7, 100, 0), 1);
-    a = ask(kb, CLAIMS, "zzz");
-    assert_true(first_is(a, CLAIMS));
-    json_decref(a);
-    kb_close(kb);
-    folder_remove(&dir);
+    add_claims(bed->kb, CLAIMS, CLAIMS + 1);
+    expect_first(bed->kb, 250, "tiling by 40", "m1", CLAIMS);
+    assert_int_equal(work(bed->kb, 7, 100, 0), 1);
+    expect_first(bed->kb, CLAIMS, "zzz", "m1", CLAIMS);
 }
 
 /* Ended half-way: what the provider was paid for is not asked again. */
 static void a_restart_goes_on_where_it_was(void **state)
 {
-    struct tmp_folder dir;
-    struct kb *kb;
+    struct bed *bed = *state;
     struct err err;
-    json_t *a;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
-    add_claims(kb, 0, CLAIMS);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    assert_int_equal(work(kb, 6, 4, 0), 24);
-    kb_close(kb);
-    kb = base_open(dir.path);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    assert_int_equal(work(kb, 6, 100, 0), CLAIMS - 24);
-    kb_close(kb);
-    kb = base_open(dir.path);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    assert_string_equal(stats_of(kb).active, "");
-    assert_int_equal(work(kb, 6, 100, 0), 0);
-    assert_string_equal(stats_of(kb).active, "m1");
-    a = ask(kb, 17, "zzz");
-    assert_true(first_is(a, 17));
-    json_decref(a);
-    kb_close(kb);
-    folder_remove(&dir);
+    add_claims(bed->kb, 0, CLAIMS);
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    assert_int_equal(work(bed->kb, 6, 4, 0), 24);
+    bed_reopen(bed);
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    assert_int_equal(work(bed->kb, 6, 100, 0), CLAIMS - 24);
+    bed_reopen(bed);
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    assert_string_equal(stats_of(bed->kb).active, "");
+    assert_int_equal(work(bed->kb, 6, 100, 0), 0);
+    assert_string_equal(stats_of(bed->kb).active, "m1");
+    expect_first(bed->kb, 17, "zzz", "m1", 17);
 }
 
 static void a_change_of_model_keeps_the_old_one_until_the_new_is_complete(void **state)
 {
-    struct tmp_folder dir;
     struct kb_embedding_job late;
     struct embedding v[CLAIMS];
-    struct kb *kb;
+    struct bed *bed = *state;
     struct err err;
-    json_t *a;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
-    add_claims(kb, 0, CLAIMS);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    work(kb, 40, 100, 0);
-    assert_ok(kb_embedding_begin(kb, "m2", &err));
-    assert_int_equal(work(kb, 10, 1, 100), 10);
-    a = ask(kb, 5, "zzz");
-    assert_string_equal(used(a), "m1");
-    assert_true(first_is(a, 5));
-    json_decref(a);
+    add_claims(bed->kb, 0, CLAIMS);
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    work(bed->kb, 40, 100, 0);
+    assert_ok(kb_embedding_begin(bed->kb, "m2", &err));
+    assert_int_equal(work(bed->kb, 10, 1, 100), 10);
+    expect_first(bed->kb, 5, "zzz", "m1", 5);
     /* A job of one model cannot end in the other. */
-    assert_ok(kb_embedding_next(kb, 5, &late, &err));
-    assert_ok(kb_embedding_begin(kb, "m3", &err));
+    assert_ok(kb_embedding_next(bed->kb, 5, &late, &err));
+    assert_ok(kb_embedding_begin(bed->kb, "m3", &err));
     embed(&late, 0, v);
-    assert_fails(kb_embedding_put(kb, &late, v, &err), ERR_CONFLICT);
+    assert_fails(kb_embedding_put(bed->kb, &late, v, &err), ERR_CONFLICT);
     kb_embedding_job_release(&late);
-    assert_ok(kb_embedding_begin(kb, "m2", &err));
-    assert_int_equal(work(kb, 10, 100, 100), CLAIMS - 10);
-    assert_string_equal(stats_of(kb).active, "m2");
-    a = ask(kb, 105, "zzz");
-    assert_true(first_is(a, 5));
-    json_decref(a);
-    kb_close(kb);
+    assert_ok(kb_embedding_begin(bed->kb, "m2", &err));
+    assert_int_equal(work(bed->kb, 10, 100, 100), CLAIMS - 10);
+    assert_string_equal(stats_of(bed->kb).active, "m2");
+    expect_first(bed->kb, 105, "zzz", "m2", 5);
+    bed_reopen(bed);
     /* The vectors of the model before are gone: it would be asked for again. */
-    kb = base_open(dir.path);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    assert_int_equal(work(kb, 40, 100, 0), CLAIMS);
-    assert_fails(kb_embedding_begin(kb, "", &err), ERR_INVALID);
-    kb_close(kb);
-    folder_remove(&dir);
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    assert_int_equal(work(bed->kb, 40, 100, 0), CLAIMS);
+    assert_fails(kb_embedding_begin(bed->kb, "", &err), ERR_INVALID);
 }
 
 static void an_empty_base_begins_and_fills(void **state)
 {
-    struct tmp_folder dir;
-    struct kb *kb;
+    struct bed *bed = *state;
     struct err err;
     json_t *a;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
-    assert_ok(kb_embedding_begin(kb, "m1", &err));
-    assert_string_equal(stats_of(kb).active, "m1");
-    a = ask(kb, 0, "zzz");
+    assert_ok(kb_embedding_begin(bed->kb, "m1", &err));
+    assert_string_equal(stats_of(bed->kb).active, "m1");
+    a = ask(bed->kb, 0, "zzz");
     assert_int_equal(json_array_size(json_object_get(a, "hits")), 0);
     json_decref(a);
-    add_claims(kb, 0, 3);
-    assert_int_equal(work(kb, 40, 100, 0), 3);
-    assert_int_equal(stats_of(kb).embedded, 3);
-    kb_close(kb);
-    folder_remove(&dir);
+    add_claims(bed->kb, 0, 3);
+    assert_int_equal(work(bed->kb, 40, 100, 0), 3);
+    assert_int_equal(stats_of(bed->kb).embedded, 3);
 }
 
 /* ---- Projection ---- */
@@ -293,13 +253,15 @@ static void projection_refuses_what_is_no_number(void **state)
         assert_int_equal(e.v[i], 0);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, bed_setup, bed_teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(built_in_answers_until_the_other_is_complete),
-        cmocka_unit_test(a_restart_goes_on_where_it_was),
-        cmocka_unit_test(a_change_of_model_keeps_the_old_one_until_the_new_is_complete),
-        cmocka_unit_test(an_empty_base_begins_and_fills),
+        TEST(built_in_answers_until_the_other_is_complete),
+        TEST(a_restart_goes_on_where_it_was),
+        TEST(a_change_of_model_keeps_the_old_one_until_the_new_is_complete),
+        TEST(an_empty_base_begins_and_fills),
         cmocka_unit_test(projection_keeps_angles),
         cmocka_unit_test(projection_refuses_what_is_no_number),
     };

@@ -193,6 +193,10 @@ static const struct reject {
     { 1, "requires", "\"fma,avx2\"" },
     { 1, "requires", "\"avx2,avx2\"" },
     { 1, "requires", "\"avx2,\"" },
+    { 1, "requires", "\"l2>=\"" },
+    { 1, "requires", "\"l2>=many\"" },
+    { 1, "requires", "\"l2>=064\"" },
+    { 1, "requires", "\">=64\"" },
     { 1, "param", "\"\"" }, /* with values */
     { 2, "claim", "\"\"" },
     { 2, "kind", "\"hearsay\"" },
@@ -229,6 +233,18 @@ static void values_that_are_not_allowed_are_refused(void **arg)
         assert_int_equal(err.code, ERR_INVALID);
         json_decref(j);
     }
+}
+
+static void a_claim_may_require_features_and_capacities(void **arg)
+{
+    json_t *j = claim_json();
+    struct err err;
+
+    (void)arg;
+    json_object_set_new(j, "requires",
+                        json_string("avx2,cache_bytes.l2>=1,shared_bytes.block>=65536"));
+    assert_ok(claim_trip(j, &err));
+    json_decref(j);
 }
 
 static void texts_over_their_cap_are_refused(void **arg)
@@ -352,6 +368,7 @@ int main(void)
         cmocka_unit_test(every_record_survives_the_round_trip),
         cmocka_unit_test(a_missing_unknown_or_mistyped_field_is_named),
         cmocka_unit_test(values_that_are_not_allowed_are_refused),
+        cmocka_unit_test(a_claim_may_require_features_and_capacities),
         cmocka_unit_test(texts_over_their_cap_are_refused),
         cmocka_unit_test(any_text_is_written_canonically),
         cmocka_unit_test(context_features_keep_their_numbers),

@@ -73,18 +73,14 @@ static bool says(const json_t *hit, const char *words)
 
 static void near_evidence_ranks_before_far(void **state)
 {
-    struct tmp_folder dir;
     struct regime regime;
     struct kb_query q = { .text = "grouping tokens", .limit = 10, .regime = &regime };
-    struct kb *kb;
+    struct kb *kb = ((struct bed *)*state)->kb;
     struct id same, near, far;
     size_t a, b, c;
     json_t *answer;
     struct err err;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
     far = put_measured(kb, "one-technique", "", "moe_far", "experts=8,top_k=1", 3);
     near = put_measured(kb, "two-technique", "", "moe_near", "num_experts=512,topk=8", 3);
     same = put_measured(kb, "six-technique", "", "moe_same", "experts=64,top_k=8", 3);
@@ -115,24 +111,18 @@ static void near_evidence_ranks_before_far(void **state)
     hit_of(answer, &far, &c);
     assert_int_equal(c, 0);
     json_decref(answer);
-    kb_close(kb);
-    folder_remove(&dir);
 }
 
 static void another_data_type_is_capped_and_said(void **state)
 {
-    struct tmp_folder dir;
     struct regime regime;
     struct kb_query q = { .text = "grouping tokens", .limit = 10, .regime = &regime };
-    struct kb *kb;
+    struct kb *kb = ((struct bed *)*state)->kb;
     struct id fp8, bf16;
     size_t a, b;
     json_t *answer;
     struct err err;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
     bf16 = put_measured(kb, "one-technique", "bf16", "moe_bf16", "experts=64", 3);
     fp8 = put_measured(kb, "two-technique", "f8_e4m3", "moe_fp8", "experts=64", 3);
     assert_ok(regime_parse("experts=64,dtype=fp8", &regime, &err));
@@ -141,8 +131,6 @@ static void another_data_type_is_capped_and_said(void **state)
     assert_true(says(hit_of(answer, &bf16, &b), "capped, because the quantisation differs"));
     assert_true(a < b);
     json_decref(answer);
-    kb_close(kb);
-    folder_remove(&dir);
 }
 
 static bool know_task(void *ctx, const char *task, struct regime *out)
@@ -156,22 +144,18 @@ static bool know_task(void *ctx, const char *task, struct regime *out)
 /* The stored shape lacks what the pack knows of the task: tokens per expert. */
 static void the_asker_may_know_more_of_a_task_than_was_stored(void **state)
 {
-    struct tmp_folder dir;
     struct regime regime;
     struct kb_query q = { .text = "grouping tokens",
                           .limit = 10,
                           .regime = &regime,
                           .task_regime = know_task,
                           .task_regime_ctx = (void *)"tokens_per_expert=16" };
-    struct kb *kb;
+    struct kb *kb = ((struct bed *)*state)->kb;
     struct id known, unknown;
     size_t a, b;
     json_t *answer;
     struct err err;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
     unknown = put_measured(kb, "one-technique", "", "moe_other", "experts=64", 3);
     known = put_measured(kb, "two-technique", "", "moe_known", "experts=64", 3);
     assert_ok(regime_parse("tokens_per_expert=16", &regime, &err));
@@ -180,8 +164,6 @@ static void the_asker_may_know_more_of_a_task_than_was_stored(void **state)
     assert_false(says(hit_of(answer, &unknown, &b), "Nearest evidence"));
     assert_true(a < b);
     json_decref(answer);
-    kb_close(kb);
-    folder_remove(&dir);
 }
 
 /* Evidence of both signs, by tokens per expert: the condition is told, and whether it holds here.
@@ -189,18 +171,14 @@ static void the_asker_may_know_more_of_a_task_than_was_stored(void **state)
 static void a_condition_is_judged_where_the_question_is(void **state)
 {
     static const double tokens[] = { 2, 4, 8, 8, 64, 128, 256, 256 };
-    struct tmp_folder dir;
     struct kb_query q = { .text = "grouping tokens", .limit = 10 };
-    struct kb *kb;
+    struct kb *kb = ((struct bed *)*state)->kb;
     struct kb_batch *batch;
     struct id claim;
     size_t at;
     json_t *answer;
     double helps;
 
-    (void)state;
-    folder_make(&dir);
-    kb = base_open(dir.path);
     claim = put_measured(kb, "one-technique", "", "moe_x", "experts=64", 0);
     batch = kb_batch_new(kb);
     for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
@@ -233,17 +211,17 @@ static void a_condition_is_judged_where_the_question_is(void **state)
     assert_true(helps > 0.1 && jsonx_num(json_object_get(hit_of(answer, &claim, &at), "effect"),
                                          "mean", 0) < -0.1);
     json_decref(answer);
-    kb_close(kb);
-    folder_remove(&dir);
 }
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, bed_setup, bed_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(near_evidence_ranks_before_far),
-        cmocka_unit_test(another_data_type_is_capped_and_said),
-        cmocka_unit_test(the_asker_may_know_more_of_a_task_than_was_stored),
-        cmocka_unit_test(a_condition_is_judged_where_the_question_is),
+        TEST(near_evidence_ranks_before_far),
+        TEST(another_data_type_is_capped_and_said),
+        TEST(the_asker_may_know_more_of_a_task_than_was_stored),
+        TEST(a_condition_is_judged_where_the_question_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,6 +256,23 @@ static void statement_without_words_is_junk(void **state)
     expect_only(*state, "junk", "junk:empty:", "says nothing");
 }
 
+static void statements_in_other_letters_are_told_apart(void **state)
+{
+    static const char *const statements[] = { "\xe5\xbf\xab", "\xd0\xb1\xd1\x8b\xd1\x81" };
+    struct ward *w = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
+        struct claim c = sound_claim();
+        struct id id;
+
+        c.statement = (char *)statements[i];
+        id = put_claim(w, &c);
+        put_pair(w, &id, 0.1, false);
+    }
+    json_auto_t *out = examine(w, false);
+    assert_int_equal(jsonx_int(json_object_get(out, "counts"), "junk", 0), 0);
+}
+
 /* The same sentence under two techniques is not linked by itself. */
 static void same_statement_twice_is_junk(void **state)
 {
@@ -368,7 +385,8 @@ static void steered_evidence_alone_is_self_confirmed(void **state)
 
     put_pair(*state, &id, 0.1, true);
     put_pair(*state, &id, 0.1, true);
-    expect_only(*state, "self-confirmed", "self-confirmed:steered:", "all 2 confirmations");
+    expect_only(*state, "self-confirmed",
+                "self-confirmed:steered:", "all its pairs were measured under its own influence");
 }
 
 static void insight_that_no_warm_search_was_offered_is_idle(void **state)
@@ -479,6 +497,7 @@ int main(void)
         T(healthy_base_has_no_findings),
         T(claim_without_evidence_is_junk),
         T(statement_without_words_is_junk),
+        T(statements_in_other_letters_are_told_apart),
         T(same_statement_twice_is_junk),
         T(unknown_technique_of_one_use_is_junk),
         T(signs_that_nothing_tells_apart_are_a_contradiction),
