@@ -201,14 +201,20 @@ int retrieve_state_reset(struct retrieve *r, struct err *err)
 
 int retrieve_state_take(const struct snap *s, struct retrieve *r, struct err *err)
 {
+    static const enum snap_section large[] = { SNAP_EVIDENCE_ROWS, SNAP_EVIDENCE_BY_ID,
+                                               SNAP_EVIDENCE_BY_CLAIM, SNAP_EVIDENCE_RETRACTED,
+                                               SNAP_DOCS };
     struct err ignored;
 
     if (evtable_take(s, r->evidence, err) == 0 && take_docs(s, r, err) == 0 &&
         take_facet(s, r, SNAP_TECHNIQUES, &r->technique, err) == 0 &&
         take_facet(s, r, SNAP_FAMILIES, &r->family, err) == 0 &&
         take_facet(s, r, SNAP_REQUIRES, &r->requires, err) == 0 && take_spellings(s, r, err) == 0 &&
-        take_devices(s, r, err) == 0)
+        take_devices(s, r, err) == 0) {
+        for (size_t i = 0; i < ARRAY_LEN(large); i++)
+            snap_forget(s, large[i]);
         return 0;
+    }
     (void)retrieve_state_reset(r, &ignored);
     return -1;
 }

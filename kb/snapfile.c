@@ -336,6 +336,16 @@ void *snap_elements(const struct snap *s, enum snap_section section, size_t size
     return p->len > 0 ? s->data + p->offset : (void *)none;
 }
 
+void snap_forget(const struct snap *s, enum snap_section section)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t from = (s->sections[section].offset + page - 1) / page * page;
+    uint64_t to = (s->sections[section].offset + s->sections[section].len) / page * page;
+
+    if (s->data != NULL && from < to) /* whole pages; the rest is shared with its neighbours */
+        (void)madvise(s->data + from, to - from, MADV_DONTNEED);
+}
+
 void *snap_copy(const void *elements, size_t size, size_t n, size_t cap)
 {
     size_t bytes = MAX(cap, (size_t)1) * size;

@@ -89,6 +89,8 @@ int snap_read(struct snap *s, struct err *err);
  * do not come out even. */
 void *snap_elements(const struct snap *s, enum snap_section section, size_t size, size_t *n,
                     struct err *err);
+/* Gives the memory of a section back; nobody reads it afterwards. */
+void snap_forget(const struct snap *s, enum snap_section section);
 /*
  * A copy of `n` elements in memory of its own, with room for `cap`; free() frees it. NULL when
  * memory is out.

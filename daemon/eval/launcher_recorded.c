@@ -223,8 +223,9 @@ static struct recorded_job *job_new(struct launcher *l, const struct eval_reques
     j->done = done;
     j->ctx = ctx;
     j->task = xstrdup(req->definition);
-    j->assignment = json_incref((json_t *)req->assignment);
-    j->champion = json_incref((json_t *)req->champion_assignment);
+    /* Copies: what they are of is read by a worker as soon as `done` was called. */
+    j->assignment = json_deep_copy(req->assignment);
+    j->champion = json_deep_copy(req->champion_assignment);
     j->seed = req->seed;
     j->event = event_new(l->base, -1, 0, on_job, j);
     if (j->event == NULL)

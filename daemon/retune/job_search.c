@@ -17,6 +17,7 @@
 enum {
     SEARCH_EVALS_MIN = 5, /* a search of fewer teaches nothing */
     POLL_MS = 50,
+    TESTS_SHARE = 4,   /* tests of insights get this part of the budget, when there are any */
     CONTROL_FACTOR = 2 /* a control search may take twice what the retune had for a task */
 };
 
@@ -53,6 +54,18 @@ static double change_of(const struct job *job, const json_t *task)
     return change;
 }
 
+/* Tests that still have to be measured. */
+static double tests_left(const struct job *job, const json_t *next)
+{
+    const json_t *steps = json_object_get(job->doc, "steps");
+    double n = 0;
+
+    for (size_t i = json_array_size(json_object_get(next, "results")); i < json_array_size(steps);
+         i++)
+        n += json_object_get(json_array_get(steps, i), "known") == NULL;
+    return n;
+}
+
 struct changed {
     const json_t *task;
     double change;
@@ -82,7 +95,7 @@ static void add_search(json_t *searches, const json_t *task_row, const char *kin
     json_array_append_new(searches, row);
 }
 
-/* What is left of the budget goes to short warm searches, those tasks first that changed most. */
+/* What is not kept for tests goes to short warm searches, those tasks first that changed most. */
 void job_choose_searches(struct job *job, json_t *next)
 {
     const json_t *tasks = json_object_get(job->doc, "tasks");
@@ -90,21 +103,25 @@ void job_choose_searches(struct job *job, json_t *next)
     struct changed *v = xcalloc(json_array_size(tasks) + 1, sizeof(*v));
     json_t *searches = json_array(), *task;
     double left = job_evals(job) - jsonx_num(next, "spent_evals", 0);
+    double tests = fmin(tests_left(job, next), job_evals(job) / TESTS_SHARE), time_s;
     size_t i, n = 0, some;
+
+    time_s = job_time_left(job) * (tests > 0 ? 1.0 - 1.0 / TESTS_SHARE : 1);
+    left = fmax(0, left - tests);
 
     json_array_foreach ((json_t *)tasks, i, task) {
         if (jsonx_bool(task, "measurable", 0))
             v[n++] = (struct changed){ task, change_of(job, task) };
     }
     qsort(v, n, sizeof(*v), by_change);
-    some = MIN(n, left > 0 ? (size_t)(left / SEARCH_EVALS_MIN) : 0);
-    if (job_time_left(job) <= 0)
+    some = MIN(n, (size_t)(left / SEARCH_EVALS_MIN));
+    if (time_s <= 0)
         some = 0;
     for (i = 0; i < some; i++) {
         /* Equal shares; the first get what does not divide. */
         uint64_t share = (uint64_t)left / some + (i < (uint64_t)left % some);
 
-        add_search(searches, v[i].task, "warm", share, job_time_left(job) / (double)some);
+        add_search(searches, v[i].task, "warm", share, time_s / (double)some);
     }
     for (i = 0; jsonx_bool(job->doc, "control", 0) && i < n; i++)
         add_search(searches, v[i].task, "control",

@@ -14,10 +14,7 @@
 #include "sched/turns.h"
 #include "work.h"
 
-enum {
-    RETRY_MS = 5000,
-    TESTS_SHARE = 4 /* tests of insights may take this part of the budget */
-};
+enum { RETRY_MS = 5000 };
 
 /* ---- What comes next: a function of the two documents ---- */
 
@@ -38,28 +35,29 @@ double job_time_left(const struct job *job)
     return budget > 0 ? budget - 1e-9 * jsonx_num(job->progress, "spent_ns", 0) : INFINITY;
 }
 
-/* Old best programs may take all of the budget, tests of insights a quarter of it. */
-static bool may_measure(const struct job *job, const json_t *step)
+static bool may_measure(const struct job *job)
 {
-    double spent = jsonx_num(job->progress, "spent_evals", 0);
-    bool is_test = json_object_get(step, "insight") != NULL;
-
-    return job_time_left(job) > 0 &&
-           spent < (is_test ? job_evals(job) / TESTS_SHARE : job_evals(job));
+    return job_time_left(job) > 0 && jsonx_num(job->progress, "spent_evals", 0) < job_evals(job);
 }
 
+/*
+ * Old best programs, then searches, then tests of insights: what a search measures first is worth
+ * most to whoever waits for a program, and the tests find the part of the budget kept for them.
+ */
 enum step job_next_step(const struct job *job)
 {
     const json_t *step = json_array_get(json_object_get(job->doc, "steps"), job_n_results(job));
+    bool known = step != NULL && json_object_get(step, "known") != NULL;
+    bool is_test = step != NULL && json_object_get(step, "insight") != NULL;
+    enum step measure = known ? STEP_KNOWN : STEP_MEASURE;
 
     if (job->cancelled)
         return STEP_REPORT;
-    if (json_object_get(job->progress, "searches") == NULL) {
-        if (step != NULL && json_object_get(step, "known") != NULL)
-            return STEP_KNOWN;
-        return step != NULL && may_measure(job, step) ? STEP_MEASURE : STEP_CHOOSE;
-    }
-    return job_next_search(job) != SIZE_MAX ? STEP_SEARCH : STEP_REPORT;
+    if (json_object_get(job->progress, "searches") == NULL)
+        return step != NULL && !is_test && (known || may_measure(job)) ? measure : STEP_CHOOSE;
+    if (job_next_search(job) != SIZE_MAX)
+        return STEP_SEARCH;
+    return is_test && (known || may_measure(job)) ? measure : STEP_REPORT;
 }
 
 /* ---- On a worker ---- */

@@ -225,9 +225,9 @@ struct series {
     double *log;          /* NaN for a failure */
     json_t **assignments; /* borrowed; those of searches from `own` */
     size_t n, cap;
-    size_t verified; /* how many are of the verification */
-    json_t *own;     /* array; owned */
-    double known;    /* best that was known without measuring, log; NaN for none */
+    size_t searched[2]; /* [from, to): those of searches; the others are of the verification */
+    json_t *own;        /* array; owned */
+    double known;       /* best that was known without measuring, log; NaN for none */
     json_t *known_assignment;
 };
 
@@ -246,18 +246,19 @@ static double result_log(const json_t *result)
     return is_ok(result) ? 1e-6 * jsonx_num(result, "objective_q", 0) : NAN;
 }
 
-static void series_verified(struct series *s, const char *task, const json_t *steps,
+/* Adds what was measured of the plan: old best programs, or the tests of insights. */
+static void series_verified(struct series *s, const char *task, bool tests, const json_t *steps,
                             const json_t *results)
 {
     json_t *result;
     size_t i;
 
-    s->known = NAN;
     json_array_foreach ((json_t *)results, i, result) {
         const json_t *step = json_array_get(steps, i);
         double log = result_log(result);
 
-        if (strcmp(jsonx_str(step, "task", ""), task) != 0 || !is_measured(result))
+        if (strcmp(jsonx_str(step, "task", ""), task) != 0 || !is_measured(result) ||
+            (json_object_get(step, "insight") != NULL) != tests)
             continue;
         if (json_object_get(step, "known") == NULL) {
             series_add(s, log, json_object_get(step, "assignment"));
@@ -266,7 +267,6 @@ static void series_verified(struct series *s, const char *task, const json_t *st
             s->known_assignment = json_object_get(step, "assignment");
         }
     }
-    s->verified = s->n;
 }
 
 static int series_search(struct kb *kb, struct series *s, const char *id, struct err *err)
@@ -407,9 +407,9 @@ static void set_retuned(json_t *row, const struct series *s, double *best, size_
     json_object_set_new(row, "retuned",
                         json_pack("{s:f, s:O, s:s, s:I}", "objective", exp(*best), "assignment",
                                   known ? s->known_assignment : s->assignments[top], "by",
-                                  known               ? "known before"
-                                  : top < s->verified ? "verification"
-                                                      : "search",
+                                  known                                           ? "known before"
+                                  : top < s->searched[0] || top >= s->searched[1] ? "verification"
+                                                                                  : "search",
                                   "evaluations", (json_int_t)*to_best));
 }
 
@@ -431,15 +431,19 @@ static int task_row(struct kb *kb, const json_t *doc, const json_t *progress, co
     const char *name = jsonx_str(task, "task", "");
     const json_t *results = json_object_get(progress, "results");
     const json_t *carried = carried_result(name, doc, results);
-    struct series s = { .own = json_array() }, control = { .own = json_array(), .known = NAN };
+    struct series s = { .own = json_array(), .known = NAN },
+                  control = { .own = json_array(), .known = NAN };
     double best, there = carried ? result_log(carried) : NAN;
     size_t to_best;
     json_t *row;
     int rc = -1;
 
-    series_verified(&s, name, json_object_get(doc, "steps"), results);
+    series_verified(&s, name, false, json_object_get(doc, "steps"), results);
+    s.searched[0] = s.n;
     if (add_searches(kb, &s, name, "warm", progress, err) == 0 &&
         add_searches(kb, &control, name, "control", progress, err) == 0) {
+        s.searched[1] = s.n;
+        series_verified(&s, name, true, json_object_get(doc, "steps"), results);
         row = json_pack("{s:s, s:O, s:{s:o, s:s}, s:I}", "task", name, "old",
                         json_object_get(task, "old"), "carried", "objective", factor_or_null(there),
                         "status", carried ? jsonx_str(carried, "status", "") : "not measured",

@@ -191,7 +191,9 @@ static int record_run(struct work *w, struct err *err)
 
     if (rc == 0) {
         read_on(r);
+        pthread_mutex_lock(&r->search->lock); /* who is shown the search reads it meanwhile */
         search_note_overhead(r->search, r->own_ns - r->sync_ns, r->sync_ns, r->start_ns);
+        pthread_mutex_unlock(&r->search->lock);
         log_debug("search %s: own time %.3f ms (plan %.3f), fsync %.3f ms, launching %.3f ms",
                   r->search->spec.id, (double)(r->own_ns - r->sync_ns) / 1e6,
                   (double)r->plan_ns / 1e6, (double)r->sync_ns / 1e6, (double)r->start_ns / 1e6);

@@ -17,7 +17,7 @@
 /* One search, as far as it was read. Owned strings. */
 struct past_search {
     char *id, *family, *device_class, *proposer;
-    bool warm, over;
+    bool warm, over, damaged;
     uint64_t created_s, next_seq;
     json_t *attempt; /* the one under way; NULL for none */
     struct rivalry rivalry;
@@ -205,16 +205,21 @@ static struct past_search *add(struct history *h, size_t at, const json_t *doc)
     return t;
 }
 
-/* Damage is the search's own: the others are read all the same. */
+/* Damage is the search's own: the others are read all the same. What may pass, such as a lack of
+ * memory, is tried again from where it stopped. */
 static void read_on(struct history *h, struct kb *kb, struct past_search *t)
 {
     struct reading r = { h, t };
     struct err err;
 
-    if (t->over || t->problem != NULL)
+    if (t->over || t->damaged)
         return;
-    if (kb_each_event(kb, t->id, t->next_seq, read_event, &r, &err) != 0)
-        t->problem = xstrdup(err.msg);
+    free(t->problem);
+    t->problem = NULL;
+    if (kb_each_event(kb, t->id, t->next_seq, read_event, &r, &err) == 0)
+        return;
+    t->problem = xstrdup(err.msg);
+    t->damaged = err.code != ERR_IO && err.code != ERR_NOMEM;
 }
 
 struct new_searches {
