@@ -266,10 +266,8 @@ static int add_credit(struct daemon *d, const char *insight, json_t *result, str
 {
     struct credit_row row;
 
-    if (history_refresh(d->history, d->kb, err) != 0) {
-        json_decref(result);
-        return -1;
-    }
+    if (history_refresh(d->history, d->kb, err) != 0)
+        return -1; /* whoever called frees what there is of the result */
     row = history_credit(d->history, insight);
     json_object_set_new(result, "credit", credit_json(&row));
     return 0;
