@@ -27,16 +27,13 @@ enum {
 static int history_of(struct kb *kb, uint64_t seq, uint64_t *out, struct err *err)
 {
     CLEANUP(buf_release) struct buf value = { .max = VALUE_MAX };
-    uint64_t h = seq;
+    uint64_t h = seq, step = MAX(seq / HISTORY_FACTS, 1u);
 
-    for (uint64_t i = 0; i < HISTORY_FACTS; i++) {
-        uint64_t number = seq - seq / HISTORY_FACTS * i;
+    for (uint64_t i = 0; i < HISTORY_FACTS && i * step < seq; i++) {
         struct key key;
 
-        if (number == 0)
-            continue;
         buf_clear(&value);
-        key_of_u64(number, &key);
+        key_of_u64(seq - i * step, &key);
         if (store_get(kb->store, CF_FACT, &key, &value, err) != 0)
             return -1;
         h = text_hash(h, (const char *)value.data, value.len);
