@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "checksum.h"
@@ -413,15 +414,6 @@ static int write_body(const struct retrieve *r, uint64_t seq, const char *model,
     return 0;
 }
 
-static int sync_dir(const char *dir, struct err *err)
-{
-    CLEANUP(closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0 || fsync(fd) != 0)
-        return err_set(err, ERR_IO, "cannot sync the folder '%s': %m", dir);
-    return 0;
-}
-
 int retrieve_snapshot(const struct retrieve *r, uint64_t seq, struct err *err)
 {
     return retrieve_snapshot_as(r, seq, EMBED_MODEL, err);
@@ -447,7 +439,7 @@ int retrieve_snapshot_as(const struct retrieve *r, uint64_t seq, const char *mod
         unlink(temp);
         return -1;
     }
-    return sync_dir(r->dir, err);
+    return file_sync_dir(r->dir, err);
 }
 
 /* Whether the head and the checksum are those of a whole file of ours. */

@@ -173,15 +173,6 @@ static int put_head(struct snap_writer *w, const struct snap_subject *subject, s
     return 0;
 }
 
-static int sync_dir(const char *dir, struct err *err)
-{
-    CLEANUP(closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0 || fsync(fd) != 0)
-        return err_set(err, ERR_IO, "cannot sync the folder '%s': %m", dir);
-    return 0;
-}
-
 int snap_finish(struct snap_writer *w, const struct snap_subject *subject, struct err *err)
 {
     block_flush(w);
@@ -198,7 +189,7 @@ int snap_finish(struct snap_writer *w, const struct snap_subject *subject, struc
         return err_set(err, ERR_IO, "cannot rename '%s': %m", w->temp);
     close(w->fd);
     w->fd = -1;
-    return sync_dir(w->dir, err);
+    return file_sync_dir(w->dir, err);
 }
 
 /* ---- Reading ---- */

@@ -84,6 +84,15 @@ int file_write(const char *path, const void *data, size_t len, unsigned mode, st
     return 0;
 }
 
+int file_sync_dir(const char *path, struct err *err)
+{
+    CLEANUP(closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) != 0)
+        return err_set(err, ERR_IO, "cannot sync the folder '%s': %m", path);
+    return 0;
+}
+
 int file_write_atomic(const char *path, const void *data, size_t len, struct err *err)
 {
     CLEANUP(freep) char *tmp = str_printf("%s.tmp.%ld", path, (long)getpid());

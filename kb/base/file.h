@@ -16,6 +16,8 @@ int file_read(const char *path, struct buf *out, struct err *err);
 int file_read_fd(int fd, struct buf *out, struct err *err);
 /* Writes a temporary beside `path`, syncs it, renames it over `path`: all or nothing. ERR_IO. */
 int file_write_atomic(const char *path, const void *data, size_t len, struct err *err);
+/* Makes what was renamed, made or deleted in the folder durable. ERR_IO. */
+int file_sync_dir(const char *path, struct err *err);
 /* Plain write of a new or truncated file; no sync. ERR_IO. */
 int file_write(const char *path, const void *data, size_t len, unsigned mode, struct err *err);
 /* Makes the folder and its parents, mode 0700 for what is new. ERR_IO. */

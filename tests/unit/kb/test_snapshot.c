@@ -239,6 +239,14 @@ static void put_file(const struct scene *s, const void *data, size_t len)
     assert_ok(file_write(file_of(s, SNAP_NAME), data, len, 0600, &err));
 }
 
+/* Opens it with an older snapshot, as after a crash. */
+static void scene_crash(struct scene *s, const struct buf *old)
+{
+    scene_close(s);
+    put_file(s, old->data, old->len);
+    scene_open(s);
+}
+
 /* ---- Tests ---- */
 
 static void a_base_is_the_same_with_and_without_its_snapshot(void **arg)
@@ -298,9 +306,7 @@ static void newer_facts_are_folded_on_top(void **arg)
     scene_change(&s, 0);
     scene_change(&s, 1);
     want = said(s.kb);
-    scene_close(&s);
-    put_file(&s, old.data, old.len);
-    scene_open(&s);
+    scene_crash(&s, &old);
     assert_int_equal(s.heard.n, 0);
     expect_said(&s, want);
     scene_change(&s, 2); /* and it goes on from there */
@@ -334,9 +340,7 @@ static void old_evidence_is_withdrawn_by_a_newer_fact(void **arg)
     put_retraction(s.b, FACT_EVIDENCE, id);
     commit(s.b);
     want = said(s.kb);
-    scene_close(&s);
-    put_file(&s, old.data, old.len);
-    scene_open(&s);
+    scene_crash(&s, &old);
     assert_int_equal(s.heard.n, 0);
     expect_said(&s, want);
     buf_release(&old);
@@ -360,9 +364,7 @@ static void facts_that_became_local_make_it_stale(void **arg)
     reopen(&s);
     assert_int_equal(s.heard.n, 0); /* closing wrote it anew */
     expect_said(&s, want);
-    scene_close(&s);
-    put_file(&s, old.data, old.len);
-    scene_open(&s);
+    scene_crash(&s, &old);
     assert_int_equal(s.heard.n, 1);
     assert_non_null(strstr(s.heard.last, "became local"));
     expect_said(&s, want);
