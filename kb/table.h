@@ -60,6 +60,7 @@ struct table {
     void *fetch_ctx;
 };
 
+/* An empty table; after a failure (ERR_NOMEM) there is nothing to release. */
 int table_init(struct table *t, table_fetch *fetch, void *ctx, struct err *err);
 void table_release(struct table *t);
 

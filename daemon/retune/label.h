@@ -73,6 +73,7 @@ struct labelled {
     double p_wrong; /* probability that acting on it there is wrong */
 };
 
+/* The first rule that applies decides; docs/retune.md lists them in order. Thread: any. */
 void label_insight(const struct label_input *in, struct labelled *out);
 
 /*

@@ -33,6 +33,7 @@ struct plan_item {
     double cost_s, value;
 };
 
+/* What testing it is worth: P(label is wrong) x stake x (relying programs + 1/4). */
 double plan_value(const struct plan_candidate *c);
 /*
  * Orders n candidates into `out` (room for min(n, PLAN_ITEMS_MAX)) and returns how many there are:

@@ -50,6 +50,7 @@ struct calibration;
 /* Does the source predict objectives? */
 bool calibration_of_objectives(const char *source);
 
+/* An empty one, of the caller; aborts when memory is out. */
 struct calibration *calibration_new(void);
 void calibration_free(struct calibration *c); /* NULL is fine */
 /*

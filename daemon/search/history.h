@@ -16,6 +16,7 @@
 
 struct history;
 
+/* An empty one, of the caller; aborts when memory is out. */
 struct history *history_new(void);
 void history_free(struct history *h); /* NULL is fine */
 

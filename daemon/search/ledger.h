@@ -23,6 +23,7 @@ struct ledger_outcome {
 
 struct ledger;
 
+/* An empty one, of the caller; aborts when memory is out. */
 struct ledger *ledger_new(void);
 void ledger_free(struct ledger *l); /* NULL is fine */
 /* Counts one outcome; numbers that are not finite, and a deviation of 0, are left out. */

@@ -28,6 +28,7 @@ struct trust {
     char why[240];
 };
 
+/* What memory has been worth after all that was measured so far. */
 void trust_of(const struct search *s, struct trust *out);
 /* The debt to the memory-free arm when evaluation n (from 1) is planned, before it is paid. */
 double trust_due(const struct search *s, const struct trust *t);
