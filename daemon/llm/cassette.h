@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Recorded answers, one JSON object per line: {"hash", "kind", "role", "attempt", "answer",
+ * "model", "tokens_in", "tokens_cached", "tokens_out", "usd_q", "seconds"}. Of several lines with
+ * one hash the k-th request gets the k-th, the last one from then on. Thread: the owner's.
+ */
+#ifndef KS_LLM_CASSETTE_H
+#define KS_LLM_CASSETTE_H
+
+#include "llm/llm.h"
+
+struct cassette;
+
+/* ERR_NOT_FOUND, ERR_IO, ERR_INVALID (with the line), ERR_LIMIT. Blocks. */
+int cassette_load(const char *path, struct cassette **out, struct err *err);
+void cassette_free(struct cassette *c); /* NULL is fine */
+size_t cassette_count(const struct cassette *c);
+/* The next answer for this hash; false when there is none. Borrowed until cassette_free. */
+bool cassette_next(struct cassette *c, const char *hash, struct llm_answer *out);
+/* One line, with its newline, for a recording. Owned. */
+char *cassette_line(const struct llm_request *req, const struct llm_answer *a);
+
+#endif
