@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "eval/launcher_command.h"
+#include "llm/models.h"
 #include "log.h"
 #include "proto/version.h"
 
@@ -23,6 +24,7 @@ enum { CONF_FILE_MAX = 1 << 20, CONF_VALUE_MAX = 4096 };
 enum row_type {
     ROW_PATH, /* not empty; made absolute by nobody: relative to where the daemon starts */
     ROW_TEXT, /* may be empty */
+    ROW_LIST, /* the same, and lines that begin with a blank go on with it */
     ROW_NAME, /* str_is_name */
     ROW_U64,
     ROW_REAL,
@@ -40,6 +42,10 @@ struct row {
 
 static const char *const sandbox_names[] = { "bwrap", "none", NULL };
 static const char *const embedding_names[] = { "builtin", "openai", NULL };
+static const char *const api_names[] = { "chat", "responses", "auto", NULL };
+static const char *const effort_names[] = { "default", "none", "minimal", "low",
+                                            "medium",  "high", "xhigh",   NULL };
+static const char *const stream_names[] = { "no", "yes", NULL };
 static const char *const evaluator_names[] = { "local", "command", "replay", "record", NULL };
 static const char *const level_names[] = {
 #define X(name, text) text,
@@ -88,6 +94,64 @@ static const struct row rows[] = {
       "local measures here; command measures where 'command' leads; record measures here and "
       "appends to replay_file; replay answers from it" },
     { "harness", ROW_PATH, AT(harness), 0, 0, NULL, "path of ksearch-eval" },
+    { "llm_api", ROW_ENUM, AT(llm_api), 0, 0, api_names,
+      "interface of the models' endpoint; auto: chat, and responses for a model that wants it" },
+    { "llm_backoff", ROW_REAL, AT(llm_backoff_s), 0, 600, NULL,
+      "most seconds before a request is tried again for the first time; doubled each time" },
+    { "llm_backoff_max", ROW_REAL, AT(llm_backoff_max_s), 0, 3600, NULL,
+      "most seconds before a request is tried again, also when the endpoint asks for more" },
+    { "llm_breaker_failures", ROW_U64, AT(llm_breaker_failures), 1, 1000, NULL,
+      "failures in a row after which a model is left alone" },
+    { "llm_breaker_wait", ROW_REAL, AT(llm_breaker_wait_s), 0.01, 86400, NULL,
+      "seconds until a model that was left alone is tried with one request" },
+    { "llm_ca_file", ROW_TEXT, AT(llm_ca_file), 0, 0, NULL,
+      "file with the authorities that the endpoint's certificate is checked against; empty: the "
+      "system's" },
+    { "llm_coder", ROW_LIST, AT(llm_coder), 0, 0, NULL,
+      "models that write programs, as in llm_models; empty: those" },
+    { "llm_connect_timeout", ROW_REAL, AT(llm_connect_timeout_s), 0.01, 600, NULL,
+      "seconds to connect to the endpoint" },
+    { "llm_editor", ROW_LIST, AT(llm_editor), 0, 0, NULL,
+      "models that repair the form of answers, as in llm_models; empty: those" },
+    { "llm_effort", ROW_ENUM, AT(llm_effort), 0, 0, effort_names,
+      "reasoning effort that is asked for; default: it is not mentioned" },
+    { "llm_first_timeout", ROW_REAL, AT(llm_first_timeout_s), 0.01, 86400, NULL,
+      "seconds until the first byte of an answer" },
+    { "llm_idle_timeout", ROW_REAL, AT(llm_idle_timeout_s), 0.01, 86400, NULL,
+      "seconds between two pieces of an answer" },
+    { "llm_key_file", ROW_TEXT, AT(llm_key_file), 0, 0, NULL,
+      "file with the endpoint's key; empty: KSEARCH_API_KEY of the environment, or none" },
+    { "llm_max_tokens", ROW_U64, AT(llm_max_tokens), 0, 10000000, NULL,
+      "most tokens of an answer; 0: what the endpoint gives" },
+    { "llm_models", ROW_LIST, AT(llm_models), 0, 0, NULL,
+      "models in the order in which they are tried, commas between; NAME@chat and "
+      "NAME@responses go over llm_api" },
+    { "llm_parallel", ROW_U64, AT(llm_parallel), 1, 1000, NULL,
+      "requests to the endpoint at a time; more wait" },
+    { "llm_planner", ROW_LIST, AT(llm_planner), 0, 0, NULL,
+      "models that keep the world model, as in llm_models; empty: those" },
+    { "llm_prices", ROW_LIST, AT(llm_prices), 0, 0, NULL,
+      "dollars per million tokens: MODEL=IN/CACHED/OUT, commas between" },
+    { "llm_prompts", ROW_TEXT, AT(llm_prompts), 0, 0, NULL,
+      "folder of prompts that stand in for those of the program; empty: none" },
+    { "llm_proxy", ROW_TEXT, AT(llm_proxy), 0, 0, NULL,
+      "proxy on the way to the endpoint, http://, https:// or socks5://; empty: as the "
+      "environment says" },
+    { "llm_record", ROW_TEXT, AT(llm_record), 0, 0, NULL,
+      "file to which the models' answers are appended, one JSON text a line; empty: none" },
+    { "llm_replay_file", ROW_TEXT, AT(llm_replay_file), 0, 0, NULL,
+      "recorded answers for searches that replay, one JSON text a line" },
+    { "llm_retries", ROW_U64, AT(llm_retries), 0, 100, NULL,
+      "how often a request that failed is tried again with the same model" },
+    { "llm_stream", ROW_ENUM, AT(llm_stream), 0, 0, stream_names,
+      "whether answers come in pieces as they are written" },
+    { "llm_temperature", ROW_TEXT, AT(llm_temperature), 0, 0, NULL,
+      "temperature; more numbers are for the attempts after the first; empty: it is not "
+      "mentioned" },
+    { "llm_timeout", ROW_REAL, AT(llm_timeout_s), 0.01, 86400, NULL,
+      "seconds that one request may take" },
+    { "llm_url", ROW_TEXT, AT(llm_url), 0, 0, NULL,
+      "address of the models' endpoint; /v1/chat/completions or /v1/responses follows" },
     { "log_level", ROW_ENUM, AT(log_level), 0, 0, level_names, "least important level to log" },
     { "max_connections", ROW_U64, AT(max_connections), 1, 100000, NULL,
       "clients at a time; one more is refused" },
@@ -176,6 +240,31 @@ int conf_new(struct conf **out, struct err *err)
         .embedding_batch = 64,
         .embedding_timeout_s = 30,
         .embedding_query_wait_s = 2,
+        .llm_url = xstrdup("https://api.openai.com"),
+        .llm_key_file = xstrdup(""),
+        .llm_proxy = xstrdup(""),
+        .llm_ca_file = xstrdup(""),
+        .llm_models = xstrdup(""),
+        .llm_planner = xstrdup(""),
+        .llm_coder = xstrdup(""),
+        .llm_editor = xstrdup(""),
+        .llm_temperature = xstrdup(""),
+        .llm_prices = xstrdup(""),
+        .llm_prompts = xstrdup(""),
+        .llm_record = xstrdup(""),
+        .llm_replay_file = xstrdup(""),
+        .llm_api = LLM_API_AUTO,
+        .llm_stream = 1,
+        .llm_parallel = 16,
+        .llm_retries = 4,
+        .llm_breaker_failures = 5,
+        .llm_connect_timeout_s = 15,
+        .llm_first_timeout_s = 600,
+        .llm_idle_timeout_s = 120,
+        .llm_timeout_s = 1800,
+        .llm_backoff_s = 1,
+        .llm_backoff_max_s = 120,
+        .llm_breaker_wait_s = 60,
         .command_retries = 2,
         .command_limit_retries = 0,
         .command_wait_s = 3600,
@@ -192,12 +281,17 @@ int conf_new(struct conf **out, struct err *err)
     return 0;
 }
 
+static bool row_is_text(const struct row *r)
+{
+    return r->type == ROW_PATH || r->type == ROW_TEXT || r->type == ROW_LIST || r->type == ROW_NAME;
+}
+
 void conf_free(struct conf *c)
 {
     if (c == NULL)
         return;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        if (rows[i].type == ROW_PATH || rows[i].type == ROW_TEXT || rows[i].type == ROW_NAME)
+        if (row_is_text(&rows[i]))
             free(*(char **)((char *)c + rows[i].offset));
     free(c);
 }
@@ -216,6 +310,7 @@ static void allowed_text(const struct row *r, char *out, size_t size)
             str_copy(out, size, "a path, not empty");
         return;
     case ROW_TEXT:
+    case ROW_LIST:
         snprintf(out, size, "text of at most %d bytes", CONF_VALUE_MAX);
         return;
     case ROW_NAME:
@@ -240,7 +335,8 @@ static bool set_text(const struct row *r, char **field, const char *value)
     size_t len = strlen(value);
 
     if (len > (r->max > 0 ? (size_t)r->max : (size_t)CONF_VALUE_MAX) ||
-        (len == 0 && r->type != ROW_TEXT) || (r->type == ROW_NAME && !str_is_name(value)))
+        (len == 0 && r->type != ROW_TEXT && r->type != ROW_LIST) ||
+        (r->type == ROW_NAME && !str_is_name(value)))
         return false;
     free(*field);
     *field = xstrdup(value);
@@ -256,6 +352,7 @@ static bool set_value(const struct row *r, void *field, const char *value)
     switch (r->type) {
     case ROW_PATH:
     case ROW_TEXT:
+    case ROW_LIST:
     case ROW_NAME:
         return set_text(r, field, value);
     case ROW_U64:
@@ -295,7 +392,10 @@ static int unknown_key(const char *where, const char *key, struct err *err)
     str_visible(key, strlen(key), seen, sizeof(seen));
     for (size_t i = 0; i < ARRAY_LEN(rows) && n < sizeof(list); i++)
         n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", rows[i].key);
-    return err_set(err, ERR_NOT_FOUND, "%s: '%s' is not an option; allowed: %s", where, seen, list);
+    if (n >= sizeof(list)) /* too many to name: whole names, and where the rest is */
+        str_copy(strrchr(list, ','), 8, ", ...");
+    return err_set(err, ERR_NOT_FOUND, "%s: '%s' is not an option; --check-config prints all: %s",
+                   where, seen, list);
 }
 
 int conf_set(struct conf *c, const char *where, const char *key, const char *value, struct err *err)
@@ -318,7 +418,7 @@ struct reading {
     struct conf *conf;
     const char *path, *next;
     unsigned line;
-    bool failed;
+    bool failed, goes_on; /* the line begins with a blank */
     struct err err;
     unsigned seen[ARRAY_LEN(rows)]; /* line that set the row; 0 for none */
 };
@@ -340,10 +440,21 @@ static char *read_line(char *out, int size, void *ctx)
     }
     memcpy(out, r->next, len);
     out[len] = '\0';
+    r->goes_on = out[0] == ' ' || out[0] == '\t';
     r->next += len;
     if (*r->next == '\n')
         r->next++;
     return out;
+}
+
+static int more_of_list(struct reading *r, const struct row *row, const char *where,
+                        const char *value)
+{
+    const char *before = *(char *const *)((const char *)r->conf + row->offset);
+    CLEANUP(freep) char *whole = must_printf(str_printf("%s %s", before, value));
+
+    r->failed = conf_set(r->conf, where, row->key, whole, &r->err) != 0;
+    return !r->failed;
 }
 
 static int on_pair(void *ctx, const char *section, const char *name, const char *value)
@@ -364,6 +475,8 @@ static int on_pair(void *ctx, const char *section, const char *name, const char 
                 "%s: section '[%s]' is not known; options stand in no section", where, seen);
         return 0;
     }
+    if (row != NULL && row->type == ROW_LIST && r->goes_on && r->seen[row - rows] != 0)
+        return more_of_list(r, row, where, value);
     if (row != NULL && r->seen[row - rows] != 0) {
         err_set(&r->err, ERR_INVALID, "%s: '%s' was given before, in line %u", where, name,
                 r->seen[row - rows]);
@@ -417,25 +530,63 @@ static int check_command(const struct conf *c, struct err *err)
     return 0;
 }
 
-static int check_embedding(const struct conf *c, struct err *err)
+/* An address of a service or a proxy; what it holds is shown by messages and --check-config. */
+static int check_address(const char *option, const char *url, const char *const *schemes,
+                         const char *key_option, struct err *err)
 {
     const char *authority;
 
+    while (*schemes != NULL && !str_has_prefix(url, *schemes))
+        schemes++;
+    authority = *schemes != NULL ? url + strlen(*schemes) : strstr(url, "://");
+    if (authority != NULL && memchr(authority, '@', strcspn(authority, "/?#")) != NULL)
+        return err_set(err, ERR_INVALID,
+                       "'%s' holds a name or a password, which messages would show; %s", option,
+                       key_option);
+    if (*schemes == NULL || *authority == '\0' || strpbrk(url, " \t\"\\") != NULL)
+        return err_set(err, ERR_INVALID,
+                       "'%s' is '%.100s'; an address with http:// or https:// is allowed", option,
+                       url);
+    return 0;
+}
+
+static const char *const web_schemes[] = { "http://", "https://", NULL };
+static const char *const proxy_schemes[] = { "http://", "https://", "socks5://", "socks5h://",
+                                             NULL };
+
+/* Forms only: which of them are needed is known when a search asks for a model. */
+static int check_llm(const struct conf *c, struct err *err)
+{
+    struct llm_chain chain;
+    struct llm_prices prices;
+    struct llm_temperatures temperatures;
+
+    if (check_address("llm_url", c->llm_url, web_schemes, "'llm_key_file' is where the key belongs",
+                      err) != 0 ||
+        (c->llm_proxy[0] != '\0' &&
+         check_address("llm_proxy", c->llm_proxy, proxy_schemes,
+                       "the environment's https_proxy is where a proxy's password belongs",
+                       err) != 0))
+        return -1;
+    if (llm_chain_parse("llm_models", c->llm_models, &chain, err) != 0 ||
+        llm_chain_parse("llm_planner", c->llm_planner, &chain, err) != 0 ||
+        llm_chain_parse("llm_coder", c->llm_coder, &chain, err) != 0 ||
+        llm_chain_parse("llm_editor", c->llm_editor, &chain, err) != 0 ||
+        llm_temperatures_parse(c->llm_temperature, &temperatures, err) != 0 ||
+        llm_prices_parse(c->llm_prices, &prices, err) != 0) {
+        err->code = ERR_INVALID; /* also when it is too long */
+        return -1;
+    }
+    return 0;
+}
+
+static int check_embedding(const struct conf *c, struct err *err)
+{
     if (c->embedding_model[0] == '\0')
         return err_set(err, ERR_INVALID,
                        "'embedding_model' is empty; 'embedding = openai' needs it");
-    if (!str_has_prefix(c->embedding_url, "http://") &&
-        !str_has_prefix(c->embedding_url, "https://"))
-        return err_set(err, ERR_INVALID,
-                       "'embedding_url' is '%.100s'; an address with http:// or https:// is "
-                       "allowed",
-                       c->embedding_url);
-    authority = strstr(c->embedding_url, "://") + 3;
-    if (memchr(authority, '@', strcspn(authority, "/?#")) != NULL)
-        return err_set(err, ERR_INVALID,
-                       "'embedding_url' holds a name or a password, which messages would show; "
-                       "'embedding_key_file' is where the key belongs");
-    return 0;
+    return check_address("embedding_url", c->embedding_url, web_schemes,
+                         "'embedding_key_file' is where the key belongs", err);
 }
 
 int conf_check(const struct conf *c, struct err *err)
@@ -445,7 +596,8 @@ int conf_check(const struct conf *c, struct err *err)
                        "'pairs_min' is %llu and 'pairs_max' is %llu; the least cannot be more than "
                        "the most",
                        (unsigned long long)c->pairs_min, (unsigned long long)c->pairs_max);
-    if (c->embedding == CONF_EMBEDDING_OPENAI && check_embedding(c, err) != 0)
+    if ((c->embedding == CONF_EMBEDDING_OPENAI && check_embedding(c, err) != 0) ||
+        check_llm(c, err) != 0)
         return -1;
     if (c->evaluator == CONF_EVAL_COMMAND)
         return check_command(c, err);
@@ -467,6 +619,7 @@ static void value_text(const struct conf *c, const struct row *r, char *out, siz
     switch (r->type) {
     case ROW_PATH:
     case ROW_TEXT:
+    case ROW_LIST:
     case ROW_NAME:
         str_copy(out, size, *(char *const *)field);
         return;
@@ -482,6 +635,28 @@ static void value_text(const struct conf *c, const struct row *r, char *out, siz
     }
 }
 
+const char *conf_effort_name(const struct conf *c)
+{
+    return c->llm_effort != 0 ? effort_names[c->llm_effort] : NULL;
+}
+
+/* Adds a list, broken at blanks into lines that a file may have. */
+static int print_list(const char *value, struct buf *out, struct err *err)
+{
+    enum { LINE_BYTES = 150 };
+
+    while (strlen(value) > LINE_BYTES) {
+        const char *blank = memrchr(value, ' ', LINE_BYTES);
+
+        if (blank == NULL || blank == value)
+            break;
+        if (buf_add(out, value, (size_t)(blank - value), err) != 0 || buf_adds(out, "\n", err) != 0)
+            return -1;
+        value = blank; /* the next line begins with it */
+    }
+    return buf_adds(out, value, err);
+}
+
 int conf_print(const struct conf *c, struct buf *out, struct err *err)
 {
     char value[CONF_VALUE_MAX + 1], allowed[160];
@@ -491,10 +666,13 @@ int conf_print(const struct conf *c, struct buf *out, struct err *err)
 
         value_text(c, &rows[i], value, sizeof(value));
         allowed_text(&rows[i], allowed, sizeof(allowed));
-        text = str_printf("# %s; %s\n%s = %s\n", rows[i].help, allowed, rows[i].key, value);
+        text = str_printf("# %s; %s\n%s = ", rows[i].help, allowed, rows[i].key);
         if (text == NULL)
             return err_set(err, ERR_NOMEM, "no memory to print the configuration");
-        if (buf_adds(out, text, err) != 0)
+        if (buf_adds(out, text, err) != 0 ||
+            (rows[i].type == ROW_LIST ? print_list(value, out, err) : buf_adds(out, value, err)) !=
+                0 ||
+            buf_adds(out, "\n", err) != 0)
             return -1;
     }
     return 0;

@@ -39,8 +39,29 @@ struct conf {
     uint64_t embedding_batch;      /* claims in a request */
     double embedding_timeout_s;    /* of a request in the background */
     double embedding_query_wait_s; /* of a question */
-    uint64_t workers;              /* threads for blocking work */
-    uint64_t eval_threads;         /* threads of a candidate; 0: all cores */
+    /* Language models; docs/llm.md. */
+    char *llm_url;                 /* of the endpoint; "/v1/chat/completions" or such follows */
+    char *llm_key_file;            /* ""; then KSEARCH_API_KEY of the environment, if any */
+    char *llm_proxy, *llm_ca_file; /* "": the environment's proxy, the system's CAs */
+    char *llm_models;              /* chain of the roles that have none, "a, b@responses" */
+    char *llm_planner, *llm_coder, *llm_editor; /* chains of roles; "": llm_models */
+    char *llm_temperature;                      /* "", or numbers for attempts 1, 2, ... */
+    char *llm_prices;                           /* "model=in/cached/out, ..." */
+    char *llm_prompts;                          /* folder of prompts over ours; "": none */
+    char *llm_record;                           /* answers are appended to this file; "": no */
+    char *llm_replay_file;                      /* answers come from this file; "": none */
+    int llm_api;                                /* enum llm_api */
+    int llm_effort;                             /* 0: none is sent; else conf_effort_name */
+    int llm_stream;                             /* 0 or 1 */
+    uint64_t llm_max_tokens;                    /* of an answer; 0: the endpoint's own */
+    uint64_t llm_parallel;                      /* requests at a time */
+    uint64_t llm_retries;                       /* of one model, before the next one */
+    uint64_t llm_breaker_failures;              /* in a row, until a model is left alone */
+    double llm_connect_timeout_s, llm_first_timeout_s, llm_idle_timeout_s, llm_timeout_s;
+    double llm_backoff_s, llm_backoff_max_s; /* before the first retry; at most */
+    double llm_breaker_wait_s;               /* until a model that was left alone is tried */
+    uint64_t workers;                        /* threads for blocking work */
+    uint64_t eval_threads;                   /* threads of a candidate; 0: all cores */
     uint64_t max_connections;
     uint64_t pairs_min, pairs_max;  /* interleaved timing pairs per workload */
     double timing_budget_s;         /* per workload */
@@ -62,6 +83,8 @@ int conf_set(struct conf *c, const char *where, const char *key, const char *val
 /* Checks what rows cannot: values against each other, paths that must exist. ERR_INVALID,
  * ERR_NOT_FOUND. */
 int conf_check(const struct conf *c, struct err *err);
+/* "low", "high", ...: what llm_effort stands for; NULL for 0. Borrowed. */
+const char *conf_effort_name(const struct conf *c);
 /* Writes the options as a file that conf_load reads back, each with its help as a comment. */
 int conf_print(const struct conf *c, struct buf *out, struct err *err);
 

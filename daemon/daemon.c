@@ -18,6 +18,8 @@
 #include "eval/pack.h"
 #include "eval/pack_install.h"
 #include "kb.h"
+#include "llms.h"
+#include "search/prompt.h"
 #include "log.h"
 #include "retune/retunes.h"
 #include "loop.h"
@@ -217,7 +219,8 @@ int daemon_open(struct daemon *d, struct conf *conf, const struct clock *clock, 
     d->devices = devices_new(d);
     d->history = history_new();
     d->upkeep = upkeep_new(d);
-    if (embedder_open(d, &d->embedder, err) != 0)
+    if (prompts_load(d->conf->llm_prompts, &d->prompts, err) != 0 ||
+        embedder_open(d, &d->embedder, err) != 0 || llms_open(d, &d->llms, err) != 0)
         goto fail;
     if (searches_open(d, &d->searches, err) != 0 || retunes_open(d, &d->retunes, err) != 0)
         goto fail;
@@ -255,6 +258,10 @@ void daemon_close(struct daemon *d)
     d->retunes = NULL; /* workers that are not through yet may end with a wish for them */
     searches_close(d->searches);
     d->searches = NULL;
+    llms_close(d->llms);
+    d->llms = NULL;
+    prompts_free(d->prompts);
+    d->prompts = NULL;
     evaluator_free(d->evaluator);
     work_pool_free(d->work);
     if (d->loop != NULL)

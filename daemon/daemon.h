@@ -21,6 +21,7 @@ struct embedder;
 struct evaluator;
 struct history;
 struct kb;
+struct llms;
 struct loop;
 struct packs;
 struct retunes;
@@ -50,6 +51,8 @@ struct daemon {
     struct list evals; /* calls of eval.run and task.check that wait for their turn or run */
     struct upkeep *upkeep;
     struct embedder *embedder; /* NULL with the built-in embedding */
+    struct prompts *prompts; /* what models are asked with */
+    struct llms *llms;         /* language models that searches ask */
     struct history *history;   /* what all searches add up to */
     struct searches *searches;
     struct retunes *retunes;

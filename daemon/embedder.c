@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "conf.h"
@@ -18,9 +17,10 @@
 #include "kb.h"
 #include "log.h"
 #include "loop.h"
+#include "secret.h"
 #include "work.h"
 
-enum { KEY_MAX_BYTES = 4096, BACK_OFF_MAX_S = 60, IDLE_CLIENTS_MAX = 8 };
+enum { BACK_OFF_MAX_S = 60, IDLE_CLIENTS_MAX = 8 };
 
 struct embedder {
     struct daemon *daemon;
@@ -208,29 +208,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* ---- Life ---- */
 
-static int read_key(struct embedder *e, struct err *err)
-{
-    CLEANUP(buf_release) struct buf text = { .max = KEY_MAX_BYTES };
-    const char *path = e->daemon->conf->embedding_key_file, *given = getenv("KSEARCH_API_KEY");
-
-    if (path[0] == '\0') {
-        e->key = xstrdup(given != NULL ? given : "");
-    } else {
-        if (file_read(path, &text, err) != 0)
-            return err_ctx(err, "'embedding_key_file'");
-        e->key = xstrdup(buf_str(&text));
-    }
-    e->key[strcspn(e->key, " \t\r\n")] = '\0';
-    for (const char *c = e->key; *c; c++)
-        if (*c < 0x21 || *c > 0x7e)
-            return err_set(err, ERR_INVALID,
-                           "the key of the embedding provider holds characters that no key has");
-    if (path[0] != '\0' && e->key[0] == '\0')
-        return err_set(err, ERR_INVALID, "'embedding_key_file' is '%.200s', which holds no key",
-                       path);
-    return 0;
-}
-
 static void name_model(struct embedder *e)
 {
     const struct conf *conf = e->daemon->conf;
@@ -262,7 +239,8 @@ int embedder_open(struct daemon *d, struct embedder **out, struct err *err)
         embedder_free(e);
         return err_set(err, ERR_NOMEM, "no memory for the embedding provider");
     }
-    if (read_key(e, err) != 0 || kb_embedding_begin(d->kb, e->model_id, err) != 0) {
+    if (secret_load("embedding_key_file", d->conf->embedding_key_file, &e->key, err) != 0 ||
+        kb_embedding_begin(d->kb, e->model_id, err) != 0) {
         embedder_free(e);
         return -1;
     }

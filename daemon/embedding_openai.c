@@ -11,6 +11,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "secret.h"
 
 enum {
     REPLY_MAX = 64 << 20,
@@ -183,9 +184,9 @@ static char *reply_words(const struct buf *reply, const char *key, char out[SHOW
         words = jsonx_str(json_object_get(j, "error"), "message", NULL);
     if (words == NULL)
         words = reply->len > 0 ? reply->data : "nothing";
-    if (key[0] != '\0' && strstr(words, key) != NULL)
-        words = "words that hold the key";
-    return str_visible(words, strnlen(words, SHOWN_MAX), out, SHOWN_MAX);
+    str_visible(words, strnlen(words, SHOWN_MAX), out, SHOWN_MAX);
+    secret_redact(key, out, strlen(out));
+    return out;
 }
 
 static enum openai_fault fault_of_status(long status)

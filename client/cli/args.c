@@ -65,85 +65,129 @@ char *cli_suggest(const char *given, const char *dashes, const char *const *name
 
 /* ---- Values ---- */
 
-/* Members of a budget. Money and device time are accepted here; the daemon says what it can bound.
- */
-static const struct budget_row {
+/* A NAME=VALUE of an option that takes several. */
+struct pair {
     const char *name;
-    enum { BUDGET_COUNT, BUDGET_TIME, BUDGET_MONEY } type;
+    enum { PAIR_COUNT, PAIR_TIME, PAIR_NUMBER, PAIR_ABOVE_0 } type;
     const char *help;
-} budget_rows[] = {
-    { "evals", BUDGET_COUNT, "measured assignments" },
-    { "tokens", BUDGET_COUNT, "tokens of a language model" },
-    { "usd", BUDGET_MONEY, "money, US dollars" },
-    { "time", BUDGET_TIME, "wall time: seconds, or with s, m, h" },
-    { "device", BUDGET_TIME, "device time: seconds, or with s, m, h" },
 };
 
-void args_budget_help(FILE *f)
+/* 0 is a bound too: nothing may be spent. */
+static const struct pair budget_pairs[] = {
+    { "evals", PAIR_COUNT, "measured assignments" },
+    { "tokens", PAIR_COUNT, "tokens of a language model, in and out" },
+    { "usd", PAIR_NUMBER, "money for a language model, US dollars" },
+    { "time", PAIR_TIME, "wall time: seconds, or with s, m, h" },
+    { "device", PAIR_TIME, "building, checking and timing: seconds, or with s, m, h" },
+    { 0 }
+};
+
+static const struct pair stop_pairs[] = {
+    { "roofline", PAIR_ABOVE_0, "the best reaches this share of the roofline, up to 1" },
+    { "gain", PAIR_ABOVE_0, "no more than this natural log is expected of going on" },
+    { 0 }
+};
+
+static const struct pair *pairs_of(enum opt_type type)
 {
-    for (size_t i = 0; i < ARRAY_LEN(budget_rows); i++)
-        fprintf(f, "  %-22s %s\n", budget_rows[i].name, budget_rows[i].help);
+    return type == OPT_BUDGET ? budget_pairs : type == OPT_STOP ? stop_pairs : NULL;
 }
 
-static json_t *budget_value(const struct budget_row *row, const char *text, struct err *err)
+bool args_pairs_help(FILE *f, enum opt_type type)
+{
+    const struct pair *p = pairs_of(type);
+
+    for (; p && p->name; p++)
+        fprintf(f, "  %-22s %s\n", p->name, p->help);
+    return p != NULL;
+}
+
+static const char *pair_allowed(const struct pair *p)
+{
+    switch (p->type) {
+    case PAIR_COUNT:
+        return "a whole number is allowed";
+    case PAIR_TIME:
+        return "a time is allowed, such as 90, 90s, 5m or 2h";
+    case PAIR_NUMBER:
+        return "a number from 0 is allowed";
+    case PAIR_ABOVE_0:
+        return "a number above 0 is allowed";
+    }
+    return "";
+}
+
+static json_t *pair_value(const char *option, const struct pair *p, const char *text,
+                          struct err *err)
 {
     uint64_t n;
     double d;
 
-    if (row->type == BUDGET_COUNT && str_to_u64(text, &n) && n >= 1 && n <= INT64_MAX)
+    if (p->type == PAIR_COUNT && str_to_u64(text, &n) && n <= INT64_MAX)
         return json_integer((json_int_t)n);
-    if (row->type == BUDGET_TIME && str_to_duration_ns(text, &n) && n > 0)
+    if (p->type == PAIR_TIME && str_to_duration_ns(text, &n))
         return json_real((double)n / (double)NS_PER_SEC);
-    if (row->type == BUDGET_MONEY && str_to_double(text, &d) && d > 0)
+    if ((p->type == PAIR_NUMBER || p->type == PAIR_ABOVE_0) && str_to_double(text, &d) &&
+        (d > 0 || (d == 0 && p->type == PAIR_NUMBER)))
         return json_real(d);
-    err_set(err, ERR_INVALID, "--budget %s is '%.60s'; %s", row->name, text,
-            row->type == BUDGET_COUNT  ? "a whole number from 1 is allowed"
-            : row->type == BUDGET_TIME ? "a time above 0 is allowed, such as 90, 90s, 5m or 2h"
-                                       : "a number above 0 is allowed");
+    err_set(err, ERR_INVALID, "--%s %s is '%.60s'; %s", option, p->name, text, pair_allowed(p));
     return NULL;
 }
 
-static int budget_add(json_t *budget, const char *item, struct err *err)
+/* Every NAME=LETTER of an option, as a sentence lists them. */
+static void pairs_text(const struct pair *rows, char *out, size_t size)
 {
-    const char *eq = strchr(item, '=');
-    json_t *v;
+    size_t len = 0;
 
-    for (size_t i = 0; eq && i < ARRAY_LEN(budget_rows); i++) {
-        const struct budget_row *row = &budget_rows[i];
+    out[0] = '\0';
+    for (const struct pair *p = rows; p->name && len < size; p++) {
+        const char *between = p == rows ? "" : p[1].name ? ", " : " and ";
 
-        if (strlen(row->name) != (size_t)(eq - item) ||
-            strncmp(row->name, item, strlen(row->name)) != 0)
-            continue;
-        if (json_object_get(budget, row->name))
-            return err_set(err, ERR_INVALID, "--budget names %s twice", row->name);
-        v = budget_value(row, eq + 1, err);
-        if (v == NULL)
-            return -1;
-        json_object_set_new(budget, row->name, v);
-        return 0;
+        len += (size_t)snprintf(out + len, size - len, "%s%s=%s", between, p->name,
+                                p->type == PAIR_COUNT  ? "N"
+                                : p->type == PAIR_TIME ? "T"
+                                                       : "X");
     }
-    return err_set(
-        err, ERR_INVALID,
-        "--budget has '%.60s'; evals=N, tokens=N, usd=X, time=T and device=T are allowed, "
-        "joined by commas",
-        item);
 }
 
-static json_t *budget_parse(const char *text, struct err *err)
+static int pair_add(const struct opt *o, json_t *into, const char *item, struct err *err)
+{
+    const char *eq = strchr(item, '=');
+    const struct pair *rows = pairs_of(o->type);
+    char allowed[120];
+    json_t *v;
+
+    for (const struct pair *p = rows; eq && p->name; p++) {
+        if (strlen(p->name) != (size_t)(eq - item) || strncmp(p->name, item, strlen(p->name)) != 0)
+            continue;
+        if (json_object_get(into, p->name))
+            return err_set(err, ERR_INVALID, "--%s names %s twice", o->name, p->name);
+        v = pair_value(o->name, p, eq + 1, err);
+        if (v == NULL)
+            return -1;
+        json_object_set_new(into, p->name, v);
+        return 0;
+    }
+    pairs_text(rows, allowed, sizeof(allowed));
+    return err_set(err, ERR_INVALID, "--%s has '%.60s'; %s are allowed, joined by commas", o->name,
+                   item, allowed);
+}
+
+static json_t *pairs_parse(const struct opt *o, const char *text, struct err *err)
 {
     CLEANUP(freep) char *copy = xstrdup(text);
-    json_t *budget = json_object();
+    json_t *v = json_object();
 
     for (char *item = copy, *comma; item; item = comma ? comma + 1 : NULL) {
         comma = strchr(item, ',');
         if (comma)
             *comma = '\0';
-        if (budget_add(budget, item, err) != 0) {
-            json_decref(budget);
+        if (pair_add(o, v, item, err) != 0) {
+            json_decref(v);
             return NULL;
         }
     }
-    return budget;
+    return v;
 }
 
 /* The JSON that an option's text stands for; NULL with `*err`. */
@@ -175,7 +219,8 @@ static json_t *opt_value(const struct opt *o, const char *text, struct err *err)
         err_set(err, ERR_INVALID, "--%s must be a JSON object, such as '{\"TILE\": 16}'", o->name);
         return NULL;
     case OPT_BUDGET:
-        return budget_parse(text, err);
+    case OPT_STOP:
+        return pairs_parse(o, text, err);
     case OPT_TYPE_COUNT:
         break;
     }

@@ -25,6 +25,7 @@ enum opt_type {
     OPT_UINT,   /* 0 to 2^63 - 1 */
     OPT_JSON,   /* a JSON object */
     OPT_BUDGET, /* evals=N,time=T,... -> {"evals": N, "time": seconds} */
+    OPT_STOP,   /* roofline=X,gain=X -> {"roofline": X, "gain": X} */
     OPT_TYPE_COUNT
 };
 
@@ -98,8 +99,8 @@ extern const struct opt cli_global_opts[];
  * `out`. */
 char *cli_suggest(const char *given, const char *dashes, const char *const *names, char *out,
                   size_t size);
-/* One line for each thing that a budget may bound. */
-void args_budget_help(FILE *f);
+/* One line for each NAME of an option of NAME=VALUE pairs; false when the option has none. */
+bool args_pairs_help(FILE *f, enum opt_type type);
 
 /* ---- help.c ---- */
 
@@ -148,6 +149,8 @@ extern const struct command cmd_kb_doctor, cmd_kb_stats, cmd_kb_verify, cmd_kb_i
     cmd_kb_export, cmd_kb_backup, cmd_kb_gc, cmd_kb_key_show, cmd_kb_key_trust, cmd_kb_key_list,
     cmd_kb_key_distrust;
 extern const struct command cmd_eval_run;
+extern const struct command cmd_llm_pending, cmd_llm_take, cmd_llm_answer, cmd_llm_release,
+    cmd_llm_status;
 
 /* task_recorded.c: imports the recorded space in the file `path`, as a run function of `cmd` (whose
  * options became args->params). */

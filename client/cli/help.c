@@ -86,10 +86,10 @@ void help_command(FILE *f, const struct command *cmd)
     for (const struct opt *o = cmd->opts; o && o->name; o++)
         opt_line(f, o);
     for (const struct opt *o = cmd->opts; o && o->name; o++) {
-        if (o->type != OPT_BUDGET)
+        if (o->type != OPT_BUDGET && o->type != OPT_STOP)
             continue;
         fprintf(f, "\n--%s takes NAME=VALUE, joined by commas:\n", o->name);
-        args_budget_help(f);
+        args_pairs_help(f, o->type);
     }
     fprintf(f, "\nglobal options:\n");
     for (const struct opt *o = cli_global_opts; o->name; o++)

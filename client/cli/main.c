@@ -57,6 +57,11 @@ const struct command *const cli_commands[] = {
     &cmd_kb_doctor,
     &cmd_kb_verify,
     &cmd_eval_run,
+    &cmd_llm_pending,
+    &cmd_llm_take,
+    &cmd_llm_answer,
+    &cmd_llm_release,
+    &cmd_llm_status,
     NULL,
 };
 

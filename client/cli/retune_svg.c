@@ -7,6 +7,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "retune.h"
+#include "svg.h"
 
 enum {
     WIDTH = 900,
@@ -21,68 +22,17 @@ enum {
 
 static const char *const colours[] = { "#8a8f98", "#d0893a", "#2b7bba", "#b9bec7" };
 
-/* Text for XML: control characters that it cannot hold become '?', the rest is escaped. */
-static void add_text(struct buf *out, const char *s, struct err *err)
-{
-    for (; *s; s++)
-        switch (*s) {
-        case '<':
-            buf_adds(out, "&lt;", err);
-            break;
-        case '>':
-            buf_adds(out, "&gt;", err);
-            break;
-        case '&':
-            buf_adds(out, "&amp;", err);
-            break;
-        case '"':
-            buf_adds(out, "&quot;", err);
-            break;
-        case '\'':
-            buf_adds(out, "&#39;", err);
-            break;
-        default:
-            buf_add(out, (unsigned char)*s < ' ' || *s == 0x7f ? "?" : s, 1, err);
-        }
-}
-
-/* At most this many characters, cut between characters. */
-static void add_short(struct buf *out, const char *s, size_t max, struct err *err)
-{
-    char cut[4 * 64 + 4];
-    size_t n = 0, chars = 0;
-
-    while (s[n] != '\0' && n < sizeof(cut) - 4) {
-        if (((unsigned char)s[n] & 0xc0) != 0x80 && ++chars > max)
-            break;
-        n++;
-    }
-    snprintf(cut, sizeof(cut), "%.*s", (int)n, s);
-    add_text(out, cut, err);
-    if (s[n] != '\0')
-        buf_adds(out, "...", err);
-}
-
-static void label(struct buf *out, double x, double y, const char *anchor, const char *class,
-                  const char *text, struct err *err)
-{
-    buf_addf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" class=\"%s\">", x, y, anchor,
-             class);
-    add_short(out, text, 60, err);
-    buf_adds(out, "</text>\n", err);
-}
-
 /* One bar with its value behind it; an unknown value is said. */
 static void bar(struct buf *out, double y, double share, const char *colour, const char *name,
                 const char *value, struct err *err)
 {
     double width = isfinite(share) ? fmax(1, share * (WIDTH - LEFT - 110)) : 0;
 
-    label(out, LEFT - 8, y + BAR - 3, "end", "s", name, err);
+    svg_label(out, LEFT - 8, y + BAR - 3, "end", "s", name, err);
     if (width > 0)
         buf_addf(out, "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n",
                  LEFT, y, width, BAR, colour);
-    label(out, LEFT + width + 6, y + BAR - 3, "start", "s", value, err);
+    svg_label(out, LEFT + width + 6, y + BAR - 3, "start", "s", value, err);
 }
 
 static double number_at(const json_t *row, const char *object, const char *member)
@@ -124,7 +74,7 @@ static void draw_task(struct buf *out, double y, const json_t *row, double most,
     char text[120];
 
     buf_addf(out, "<text x=\"16\" y=\"%.1f\" class=\"t\">", y + 12);
-    add_short(out, jsonx_str(row, "task", ""), NAME_MAX_COLS, err);
+    svg_short(out, jsonx_str(row, "task", ""), NAME_MAX_COLS, err);
     buf_adds(out, "</text>\n", err);
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         factor_text(values[i], text, sizeof(text));
@@ -137,7 +87,7 @@ static void draw_task(struct buf *out, double y, const json_t *row, double most,
         snprintf(text, sizeof(text), "%.0f evaluations to it; cold: not known", to);
     else
         snprintf(text, sizeof(text), "nothing was measured");
-    label(out, WIDTH - 16, y + 12, "end", "s", text, err);
+    svg_label(out, WIDTH - 16, y + 12, "end", "s", text, err);
 }
 
 /* Evaluations to the best beside those of a cold start, as one pair of thin bars a task. */
@@ -151,7 +101,7 @@ static void draw_cost(struct buf *out, double y, const json_t *tasks, struct err
         most = fmax(most, number_at(row, "retuned", "evaluations"));
         most = fmax(most, number_at(row, "cold", "evaluations"));
     }
-    label(out, 16, y, "start", "t", "Evaluations until within 5 % of the best", err);
+    svg_label(out, 16, y, "start", "t", "Evaluations until within 5 % of the best", err);
     json_array_foreach ((json_t *)tasks, i, row) {
         double to = number_at(row, "retuned", "evaluations"),
                cold = number_at(row, "cold", "evaluations");
@@ -175,7 +125,7 @@ static void draw_labels(struct buf *out, double y, const json_t *report, struct 
 
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         total += (double)json_array_size(json_object_get(report, parts[i].member));
-    label(out, 16, y, "start", "t", "Insights", err);
+    svg_label(out, 16, y, "start", "t", "Insights", err);
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         size_t n = json_array_size(json_object_get(report, parts[i].member));
         double width = total > 0 ? (double)n / total * (WIDTH - 32) : 0;
@@ -188,7 +138,7 @@ static void draw_labels(struct buf *out, double y, const json_t *report, struct 
         snprintf(text, sizeof(text), "%s %zu", parts[i].member, n);
         buf_addf(out, "<rect x=\"%zu\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n",
                  16 + i * 120, y + 36, parts[i].colour);
-        label(out, 32 + (double)i * 120, y + 45, "start", "s", text, err);
+        svg_label(out, 32 + (double)i * 120, y + 45, "start", "s", text, err);
         x += width;
     }
 }
@@ -216,12 +166,12 @@ int retune_svg(const json_t *result, struct buf *out, struct err *err)
     snprintf(title, sizeof(title), "Retune from %.100s to %.100s", jsonx_str(result, "from", ""),
              jsonx_str(result, "to", ""));
     buf_adds(out, "<title>", err);
-    add_text(out, title, err);
+    svg_text(out, title, err);
     buf_adds(out, "</title>\n<text x=\"16\" y=\"30\" class=\"h\">", err);
-    add_text(out, title, err);
+    svg_text(out, title, err);
     buf_adds(out, "</text>\n", err);
-    label(out, 16, 48, "start", "s", "Speed over the baseline of the device it was measured on",
-          err);
+    svg_label(out, 16, 48, "start", "s", "Speed over the baseline of the device it was measured on",
+              err);
     json_array_foreach ((json_t *)tasks, i, row)
         draw_task(out, HEAD + (double)i * TASK_H, row, most, err);
     draw_cost(out, cost_y, tasks, err);

@@ -32,7 +32,8 @@ static const struct opt start_opts[] = {
     { "policy", OPT_TEXT, "P", "policy", 0,
       "how the next open node is selected: utility or lexicographic (utility)" },
     { "budget", OPT_BUDGET, "B", "budget", 0,
-      "where to stop: evals=N,tokens=N,usd=X,time=T,device=T" },
+      "what may be spent: evals=N,tokens=N,usd=X,time=T,device=T" },
+    { "stop", OPT_STOP, "S", "stop", 0, "when it is good enough: roofline=X,gain=X" },
     { "watch", OPT_FLAG, NULL, "watch", ROW_LOCAL, "follow the search until it ends" },
     { 0 }
 };

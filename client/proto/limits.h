@@ -9,6 +9,8 @@
 #define PROTO_REPLY_MAX (64u << 20)
 /* Largest file whose descriptor comes with a request. */
 #define PROTO_FILE_MAX (1u << 30)
+/* Longest answer to a request of a language model, in bytes. */
+#define PROTO_LLM_ANSWER_MAX (1 << 20)
 /* Longest method name, in bytes. */
 #define PROTO_METHOD_MAX 64
 /* Longest error sentence that is read from the other side, in bytes; the rest is cut with "...". */

@@ -66,6 +66,13 @@
 
 #define METHOD_EVAL_RUN "eval.run" /* {task, device?, set?, source, assignment?} */
 
+#define METHOD_LLM_PENDING "llm.pending" /* {search?} */
+#define METHOD_LLM_TAKE "llm.take"       /* {id?, search?, who?, lease?} */
+#define METHOD_LLM_RELEASE "llm.release" /* {id, who} */
+#define METHOD_LLM_ANSWER "llm.answer"   /* {id, text, who?, model?} */
+#define METHOD_LLM_WATCH "llm.watch"     /* -> {requests}, then the notifications below */
+#define METHOD_LLM_STATUS "llm.status"
+
 /* Notifications of a watched search: {search, event} any number of times, then {search, state}
  * once. */
 #define NOTIFY_SEARCH_EVENT "search.event"
@@ -73,6 +80,8 @@
 /* The same of a watched retune: {retune, event}, then {retune, state}. */
 #define NOTIFY_RETUNE_EVENT "retune.event"
 #define NOTIFY_RETUNE_END "retune.end"
+/* Of a watched queue of language model requests: {requests}, whenever they change. */
+#define NOTIFY_LLM_PENDING "llm.pending"
 /* {key, reason}: this connection read too slowly and is no longer subscribed; key ends in the
  * search's id. */
 #define NOTIFY_STREAM_DROPPED "stream.dropped"

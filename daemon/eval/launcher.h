@@ -156,10 +156,11 @@ int launcher_local_new(struct event_base *base, const struct launcher_local_conf
 /* ---- launcher_replay.c ---- */
 
 /*
- * Answers from a JSON-lines recording {"definition", "set", "defines": {...}, "record": {...}}. Of
- * several records with one key, the k-th request gets the k-th, the last one from then on. An
- * unknown key ends as infrastructure. ERR_IO, ERR_NOT_FOUND, ERR_INVALID (with the line),
- * ERR_LIMIT.
+ * Answers from a JSON-lines recording {"definition", "set", "defines": {...}, "source", "record":
+ * {...}}, by all but the record. "source" is the SHA-256 of the candidate's text; a line without it
+ * answers for every program that has no line of its own. Of several records with one key, the k-th
+ * request gets the k-th, the last one from then on. An unknown key ends as infrastructure. ERR_IO,
+ * ERR_NOT_FOUND, ERR_INVALID (with the line), ERR_LIMIT.
  */
 int launcher_replay_new(struct event_base *base, const char *path, struct evaluator **out,
                         struct err *err);

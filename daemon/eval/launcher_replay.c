@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,15 +18,30 @@
 
 enum { RECORDING_MAX = 256 << 20 };
 
-/* {"defines": {...}, "definition": ..., "set": ...} in canonical form. Owned. */
-static char *key_text(const json_t *definition, const json_t *set, const json_t *defines)
+/*
+ * {"defines": {...}, "definition": ..., "set": ..., "source": ...} in canonical form; without
+ * source (NULL) it is what older recordings have, of any program. Owned.
+ */
+static char *key_text(const json_t *definition, const json_t *set, const json_t *defines,
+                      const json_t *source)
 {
-    json_auto_t *key =
-        json_pack("{s:O, s:O, s:O}", "definition", definition, "set", set, "defines", defines);
+    json_auto_t *key = json_pack("{s:O, s:O, s:O, s:O*}", "definition", definition, "set", set,
+                                 "defines", defines, "source", source);
 
     return jsonx_canonical(key);
 }
 
+static json_t *source_digest(const struct eval_program *p)
+{
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    char hex[2 * SHA256_DIGEST_LENGTH + 1];
+
+    SHA256((const unsigned char *)p->source, p->source_len, digest);
+    str_hex(digest, sizeof(digest), hex);
+    return json_string(hex);
+}
+
+/* A recorded task's request has no source, and so has its key. */
 static json_t *request_key(const struct eval_request *req)
 {
     json_t *defines = json_object();
@@ -33,15 +49,9 @@ static json_t *request_key(const struct eval_request *req)
     for (size_t i = 0; i < req->candidate.n_defines; i++)
         json_object_set_new(defines, req->candidate.defines[i].name,
                             json_string(req->candidate.defines[i].value));
-    return json_pack("{s:s, s:s, s:o}", "definition", req->definition, "set", req->set, "defines",
-                     defines);
-}
-
-static char *request_key_text(const struct eval_request *req)
-{
-    json_auto_t *key = request_key(req);
-
-    return jsonx_canonical(key);
+    return json_pack("{s:s, s:s, s:o, s:o*}", "definition", req->definition, "set", req->set,
+                     "defines", defines, "source",
+                     req->candidate.source ? source_digest(&req->candidate) : NULL);
 }
 
 /* ---- Replay ---- */
@@ -75,7 +85,7 @@ static void replay_end(struct replay_job *j)
         eval_result_fail(&result, EVAL_CANCELLED, j->definition, j->set, "cancelled");
     else if (j->record == NULL)
         eval_result_fail(&result, EVAL_INFRASTRUCTURE, j->definition, j->set,
-                         "the recording has no evaluation of this assignment");
+                         "the recording has no evaluation of this program and assignment");
     else if (eval_result_from_json(j->record, &result, &err) != 0)
         eval_result_fail(&result, EVAL_INFRASTRUCTURE, j->definition, j->set, err.msg);
     j->done(j->ctx, &result, result.record);
@@ -95,10 +105,23 @@ static void on_replay(evutil_socket_t fd, short what, void *arg)
     replay_end(arg);
 }
 
-/* The next record of this key (a new reference); NULL when there is none. */
-static json_t *replay_take(struct replay *r, const char *key)
+/* The entry of this very program, else that of any. NULL: there is none, or memory is out. */
+static json_t *replay_find(struct replay *r, const struct eval_request *req)
 {
-    json_t *entry = json_object_get(r->records, key);
+    json_auto_t *key = request_key(req);
+    CLEANUP(freep) char *text = jsonx_canonical(key), *of_any = NULL;
+    json_t *entry = text ? json_object_get(r->records, text) : NULL;
+
+    if (entry != NULL || json_object_del(key, "source") != 0)
+        return entry;
+    of_any = jsonx_canonical(key);
+    return of_any ? json_object_get(r->records, of_any) : NULL;
+}
+
+/* The next record of this request (a new reference); NULL when there is none. */
+static json_t *replay_take(struct replay *r, const struct eval_request *req)
+{
+    json_t *entry = replay_find(r, req);
     json_t *list = json_object_get(entry, "list");
     size_t next = (size_t)jsonx_int(entry, "next", 0);
 
@@ -113,7 +136,6 @@ static int replay_start(struct evaluator *ev, const struct eval_request *req, ev
                         void *ctx, struct eval_job **out, struct err *err)
 {
     struct replay *r = LIST_OF(ev, struct replay, ev);
-    CLEANUP(freep) char *key = NULL;
     struct replay_job *j;
 
     if (r->closing)
@@ -122,9 +144,6 @@ static int replay_start(struct evaluator *ev, const struct eval_request *req, ev
         return err_set(err, ERR_INVALID, "a recording has evaluations only, no '%s'", req->verb);
     if (eval_request_check(req, err) != 0)
         return -1;
-    key = request_key_text(req);
-    if (key == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for a key");
     j = xcalloc(1, sizeof(*j));
     j->job.ev = ev;
     j->r = r;
@@ -132,7 +151,7 @@ static int replay_start(struct evaluator *ev, const struct eval_request *req, ev
     j->ctx = ctx;
     j->definition = xstrdup(req->definition);
     j->set = xstrdup(req->set);
-    j->record = replay_take(r, key);
+    j->record = replay_take(r, req);
     j->event = event_new(r->base, -1, 0, on_replay, j);
     if (j->event == NULL)
         abort(); /* as xmalloc does */
@@ -177,17 +196,22 @@ static int add_record(json_t *records, const json_t *line, struct err *err)
     const json_t *definition = json_object_get(line, "definition");
     const json_t *set = json_object_get(line, "set");
     const json_t *defines = json_object_get(line, "defines");
+    const json_t *source = json_object_get(line, "source");
     json_t *record = json_object_get(line, "record"), *entry;
     CLEANUP(freep) char *key = NULL;
     struct eval_result checked;
 
-    if (json_object_size(line) != 4 || !json_is_string(definition) || !json_is_string(set) ||
-        !json_is_object(defines))
-        return err_set(err, ERR_INVALID, "it needs exactly definition, set, defines and record");
+    if (json_object_size(line) != (source ? 5 : 4) || !json_is_string(definition) ||
+        !json_is_string(set) || !json_is_object(defines))
+        return err_set(err, ERR_INVALID,
+                       "it needs exactly definition, set, defines and record, and may have source");
+    if (source && !str_is_hex(jsonx_str(line, "source", ""), 2 * SHA256_DIGEST_LENGTH))
+        return err_set(err, ERR_INVALID, "'source' must be the %d hexadecimal digits of a SHA-256",
+                       2 * SHA256_DIGEST_LENGTH);
     if (eval_result_from_json(record, &checked, err) != 0)
         return -1;
     eval_result_release(&checked);
-    key = key_text(definition, set, defines);
+    key = key_text(definition, set, defines, source);
     if (key == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a key");
     entry = json_object_get(records, key);

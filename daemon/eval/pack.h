@@ -45,6 +45,7 @@ struct pack_set {
     char *path;
     size_t n_workloads;
     char **workloads; /* their names, in file order */
+    json_t *rows;     /* the same, as parsed: [{name, axes{}, params{}?}] */
     double *regime;   /* [pack->n_regime]: geometric mean over the workloads; 0 where it has none */
 };
 
@@ -71,6 +72,7 @@ struct pack {
     char *family;
     char *summary;
     char *readme; /* first paragraph of README.md, "" when there is none */
+    char *guide;  /* README.md whole */
     char *language, *dtype, *bottleneck;
     struct pack_source module, baseline, template;
     json_t *space; /* template.space.json as parsed; NULL without a template */

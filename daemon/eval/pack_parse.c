@@ -193,7 +193,27 @@ static void read_template(struct pack *p, const json_t *j)
     param_release(template_rows, &t);
 }
 
-/* The first paragraph that is not a heading, its lines joined. */
+/* Copies a text of lines, each as str_visible shows it. `out` has four bytes for each, and one
+ * more. */
+static void readme_clean(const char *text, size_t len, char *out)
+{
+    for (size_t at = 0; at < len;) {
+        const char *end = memchr(text + at, '\n', len - at);
+        size_t n = end ? (size_t)(end - text) - at : len - at;
+        size_t cr = n > 0 && text[at + n - 1] == '\r';
+
+        str_visible(text + at, n - cr, out, 4 * n + 1);
+        out += strlen(out);
+        at += n;
+        if (end != NULL) {
+            *out++ = '\n';
+            at++;
+        }
+    }
+    *out = '\0';
+}
+
+/* The whole, and its first paragraph that is not a heading, its lines joined. */
 static void read_readme(struct pack *p)
 {
     CLEANUP(freep) char *path = join(p->dir, "README.md");
@@ -202,8 +222,12 @@ static void read_readme(struct pack *p)
     char *line, *rest;
 
     p->readme = xstrdup("");
+    p->guide = xstrdup("");
     if (file_read(path, &text, &ignored) != 0 || text.len == 0)
         return;
+    free(p->guide);
+    p->guide = xmalloc(4 * text.len + 4);
+    readme_clean(buf_str(&text), text.len, p->guide);
     for (rest = text.data; (line = strsep(&rest, "\n")) != NULL;) {
         bool blank = line[strspn(line, " \t\r")] == '\0';
 
@@ -487,6 +511,7 @@ static void read_workload(struct pack *p, const struct pack_definition *d, struc
     if (w.params && !json_is_object(w.params))
         pack_problem(p, "%s: 'params' must be an object", where);
     set->workloads = xrealloc(set->workloads, (set->n_workloads + 1) * sizeof(char *));
+    json_array_append_new(set->rows, json_incref(j));
     set->workloads[set->n_workloads++] = TAKE(w.name);
     param_release(workload_rows, &w);
 }
@@ -499,6 +524,7 @@ static void read_set(struct pack *p, const struct pack_definition *d, struct pac
     char *line, *rest;
     int number = 0;
 
+    set->rows = json_array();
     set->regime = xcalloc(p->n_regime + 1, sizeof(*set->regime));
     if (file_read(set->path, &text, &err) != 0) {
         pack_problem(p, "workloads: %s", err.msg);
@@ -657,6 +683,7 @@ static void set_release(struct pack_set *s)
     for (size_t i = 0; i < s->n_workloads; i++)
         free(s->workloads[i]);
     free(s->workloads);
+    json_decref(s->rows);
     free(s->regime);
     free(s->name);
     free(s->path);
@@ -708,6 +735,7 @@ void pack_unref(struct pack *p)
     free(p->family);
     free(p->summary);
     free(p->readme);
+    free(p->guide);
     free(p->language);
     free(p->dtype);
     free(p->bottleneck);

@@ -117,7 +117,9 @@ int llm_replay_new(struct event_base *base, const char *path, struct llm **out, 
 
 /*
  * Passes through to `inner` (owned from success on) and appends every answer to `path` as a line of
- * a recording, synced before it is passed on. ERR_IO.
+ * a recording, synced before it is passed on; an answer that cannot be kept counts as failed
+ * (ERR_IO). What a crash left of a last line is cut off. ERR_IO, ERR_INVALID (there is a file that
+ * is no recording). Blocks while it reads what is there.
  */
 int llm_record_new(struct llm *inner, const char *path, struct llm **out, struct err *err);
 

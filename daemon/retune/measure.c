@@ -16,6 +16,7 @@
 #include "retune/versions.h"
 #include "rpc/rpc_eval.h"
 #include "rpc/rpc_search.h"
+#include "search/programs.h"
 #include "search/learn.h"
 #include "search/space_table.h"
 #include "tasks.h"
@@ -68,7 +69,7 @@ int measure_start(struct daemon *d, const json_t *device, const json_t *step, ui
         rpc_eval_defines(def->pack, assignment, &values, err) != 0)
         return -1;
     rpc_search_scope(d, def, set, device, scope);
-    *program = searches_program(scope, def->pack->template.text, def->pack->space);
+    *program = program_document(scope, def->pack->template.text, def->pack->space);
     req.pack = def->pack;
     req.set = set->name;
     req.march = scope->march;

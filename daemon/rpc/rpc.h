@@ -47,6 +47,7 @@ extern const struct rpc_method rpc_doctor_methods[];
 extern const struct rpc_method rpc_eval_methods[];
 extern const struct rpc_method rpc_insight_methods[];
 extern const struct rpc_method rpc_kb_methods[];
+extern const struct rpc_method rpc_llm_methods[];
 extern const struct rpc_method rpc_pack_methods[];
 extern const struct rpc_method rpc_program_methods[];
 extern const struct rpc_method rpc_query_methods[];

@@ -67,6 +67,14 @@ static int survey_run(struct daemon *d, const struct retune_params *p, json_t **
                        p->from, p->device);
     if (rpc_budget_parse(p->budget, &budget, err) != 0)
         return -1;
+    if (budget.has_tokens || budget.has_usd || budget.has_device)
+        return err_set(err, ERR_INVALID,
+                       "'budget' of a retune bounds 'evals' and 'time'; it asks no language model, "
+                       "and its device time is not bounded apart");
+    if ((budget.has_evals && budget.evals == 0) || (budget.has_time && !(budget.time_s > 0)))
+        return err_set(err, ERR_INVALID,
+                       "'budget' is 0, but a retune measures something; retune.plan measures "
+                       "nothing");
     if (!p->seed_given) {
         rng_os(&req.seed, sizeof(req.seed));
         req.seed >>= 12; /* 52 bits survive any JSON reader */

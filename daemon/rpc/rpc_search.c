@@ -12,16 +12,23 @@
 #include "devices.h"
 #include "eval/pack.h"
 #include "eval/recorded_store.h"
+#include "llms.h"
 #include "regimes.h"
 #include "rpc/rpc.h"
 #include "rpc/rpc_budget.h"
 #include "rpc/rpc_search.h"
 #include "retune/versions.h"
 #include "sched/searches.h"
+#include "search/brief.h"
+#include "search/strategy.h"
 #include "tasks.h"
 #include "work.h"
 
-enum { WINDOW_DEFAULT = 1 };
+/*
+ * With a numeric engine behind it, staying longer in one part of the space costs evaluations; a
+ * model's rounds are programs, and it needs some to get an idea right.
+ */
+enum { WINDOW_DEFAULT = 1, WINDOW_MODEL = 3 };
 
 /* ---- search.start ---- */
 
@@ -31,14 +38,14 @@ struct start_params {
     bool cold;
     uint64_t seed;
     bool seed_given;
-    uint64_t window;
-    json_t *budget, *memory;
+    uint64_t window, lanes;
+    bool window_given;
+    json_t *budget, *stop, *memory;
     const char *id; /* no parameter: of a search that the daemon itself starts; NULL: a new one */
 };
 
-static const char *const proposers[] = { "builtin", "random", NULL };
-enum { PROPOSER_RANDOM = 1 };
-static const char *const strategies[] = { "world-model", NULL };
+static const char *const proposers[] = { "builtin", "random", "openai", "queue", "replay", NULL };
+enum { PROPOSER_BUILTIN, PROPOSER_RANDOM, PROPOSER_MODELS /* and those after it */ };
 static const char *const policies[] = { "utility", "lexicographic", NULL };
 
 static const struct param start_rows[] = {
@@ -49,9 +56,12 @@ static const struct param start_rows[] = {
     { "set", PARAM_NAME, offsetof(struct start_params, set), 0, "workload set; default \"cpu\"", 0,
       0, NULL, 0 },
     { "proposer", PARAM_ENUM, offsetof(struct start_params, proposer), 0,
-      "who proposes: builtin, or random as the control arm (cold)", 0, 0, proposers, 0 },
-    { "strategy", PARAM_ENUM, offsetof(struct start_params, strategy), 0, "how the search goes", 0,
-      0, strategies, 0 },
+      "who proposes: builtin, random as its control arm (cold), or a language model: openai (an "
+      "endpoint), queue (whoever answers 'llm pending'), replay (recorded answers)",
+      0, 0, proposers, 0 },
+    { "strategy", PARAM_ENUM, offsetof(struct start_params, strategy), 0,
+      "how a language model's search goes: world-model, or a control arm of it", 0, 0,
+      strategy_names, 0 },
     { "policy", PARAM_ENUM, offsetof(struct start_params, policy), 0,
       "selection policy of the world model", 0, 0, policies, 0 },
     { "cold", PARAM_BOOL, offsetof(struct start_params, cold), 0, "read nothing from memory", 0, 0,
@@ -63,15 +73,26 @@ static const struct param start_rows[] = {
     { "seed", PARAM_U64, offsetof(struct start_params, seed), 0, "fixes every random choice", 0, 0,
       NULL, PARAM_SEEN(struct start_params, seed_given) },
     { "window", PARAM_U64, offsetof(struct start_params, window), 0,
-      "stagnation window K of both counters", 1, 1000, NULL, 0 },
+      "stagnation window K of both counters; default 1, with a language model 3", 1, 1000, NULL,
+      PARAM_SEEN(struct start_params, window_given) },
+    { "lanes", PARAM_U64, offsetof(struct start_params, lanes), 0,
+      "frontier nodes in flight with a language model", 1, LANES_MAX, NULL, 0 },
     { "budget", PARAM_JSON, offsetof(struct start_params, budget), 0,
-      "{\"evals\": integer, \"time\": seconds}", 0, 0, NULL, 0 },
+      "{\"evals\": integer, \"tokens\": integer, \"usd\": dollars, \"time\": seconds, \"device\": "
+      "seconds}; 0 is a bound, what is absent is none",
+      0, 0, NULL, 0 },
+    { "stop", PARAM_JSON, offsetof(struct start_params, stop), 0,
+      "{\"roofline\": share of it that the best reaches, \"gain\": natural log, no more is "
+      "expected}: "
+      "ends the search before its budget does",
+      0, 0, NULL, 0 },
     { 0 },
 };
 
 static void start_defaults(void *p)
 {
     ((struct start_params *)p)->window = WINDOW_DEFAULT;
+    ((struct start_params *)p)->lanes = 1;
 }
 
 static int check_task(struct daemon *d, const struct start_params *p,
@@ -82,7 +103,7 @@ static int check_task(struct daemon *d, const struct start_params *p,
 
     if (task_definition(d, p->task, &found, err) != 0)
         return -1;
-    if (found->pack->space == NULL)
+    if (found->pack->space == NULL && p->proposer < PROPOSER_MODELS)
         return err_set(err, ERR_INVALID,
                        "task '%s' has no tunable template, which the built-in proposer needs",
                        p->task);
@@ -131,7 +152,7 @@ static void fill_spec(struct search_spec *spec, const struct start_params *p,
     spec->device = xstrdup(device);
     spec->set = xstrdup(set);
     spec->proposer = xstrdup(proposers[p->proposer]);
-    spec->strategy = xstrdup(strategies[p->strategy]);
+    spec->strategy = xstrdup(strategy_names[p->strategy]);
     spec->policy = select_policy_from_name(policies[p->policy]);
     spec->cold = p->cold || p->proposer == PROPOSER_RANDOM;
     read_parts(p, &spec->without, &checked_before);
@@ -140,9 +161,11 @@ static void fill_spec(struct search_spec *spec, const struct start_params *p,
         rng_os(&spec->seed, sizeof(spec->seed));
         spec->seed >>= 12; /* 52 bits survive any JSON reader */
     }
-    spec->budget_evals = budget->evals;
-    spec->budget_time_ns = (uint64_t)(budget->time_s * 1e9);
+    rpc_budget_fill(budget, spec);
     spec->window = (uint32_t)p->window;
+    if (p->proposer >= PROPOSER_MODELS && !p->window_given)
+        spec->window = WINDOW_MODEL;
+    spec->lanes = (uint32_t)p->lanes;
 }
 
 static void started(void *arg, const char *id, const struct err *err)
@@ -199,8 +222,17 @@ static void start_on(void *arg, const json_t *device, const struct err *err)
     }
     fill_spec(&spec, p, &sc->budget, p->device ? p->device : d->conf->default_device, set->name);
     rpc_search_scope(d, def, set, device, &scope);
-    searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space, sc->done,
-                   sc->arg);
+    if (p->proposer >= PROPOSER_MODELS) {
+        /* A model's search begins with the baseline, which has no tunables. */
+        json_auto_t *none = json_pack("{s:[]}", "parameters");
+
+        scope.brief = brief_make(def, set, device);
+        searches_start(d->searches, &spec, &scope, def->pack->baseline.text, none, sc->done,
+                       sc->arg);
+    } else {
+        searches_start(d->searches, &spec, &scope, def->pack->template.text, def->pack->space,
+                       sc->done, sc->arg);
+    }
     free(sc);
 }
 
@@ -282,6 +314,27 @@ static void start_recorded(const struct start_call *sc)
     work_submit(sc->daemon->work, &sr->work);
 }
 
+/* A strategy is a model's; a model writes programs, which a recorded task has none of. */
+static int check_model(struct daemon *d, const struct start_params *p, bool recorded,
+                       struct err *err)
+{
+    const char *proposer = proposers[p->proposer];
+
+    if (p->proposer < PROPOSER_MODELS && p->strategy != 0)
+        return err_set(err, ERR_INVALID,
+                       "strategy '%s' needs a language model; proposer '%s' knows 'world-model' "
+                       "alone",
+                       strategy_names[p->strategy], proposer);
+    if (p->proposer < PROPOSER_MODELS)
+        return 0;
+    if (recorded)
+        return err_set(err, ERR_INVALID,
+                       "proposer '%s' writes programs, and task '%s' is a recorded table (or "
+                       "unknown): 'builtin' searches it",
+                       proposer, p->task);
+    return llms_find(d->llms, proposer, err) != NULL ? 0 : -1;
+}
+
 /* What search.start does; `done` may come from inside. */
 static void start(struct daemon *d, struct start_params *p, searches_done_fn *done, void *arg)
 {
@@ -291,14 +344,13 @@ static void start(struct daemon *d, struct start_params *p, searches_done_fn *do
     unsigned without;
     struct err err;
 
-    if ((def != NULL && check_task(d, p, &def, &set, &err) != 0) ||
-        rpc_budget_parse(p->budget, &sc.budget, &err) != 0 || read_parts(p, &without, &err) != 0) {
+    if (check_model(d, p, def == NULL, &err) != 0 ||
+        (def != NULL && check_task(d, p, &def, &set, &err) != 0) ||
+        rpc_budget_parse(p->budget, &sc.budget, &err) != 0 ||
+        rpc_stop_parse(p->stop, &sc.budget, &err) != 0 || read_parts(p, &without, &err) != 0) {
         done(arg, NULL, &err);
         return;
     }
-    /* A budget of time alone bounds the search by itself; evaluations then only need a cap. */
-    if (sc.budget.evals == 0)
-        sc.budget.evals = sc.budget.time_s > 0 ? RPC_BUDGET_EVALS_MAX : SEARCH_EVALS_DEFAULT;
     if (def == NULL) {
         start_recorded(&sc);
         return;

@@ -11,6 +11,7 @@
 #include "eval/launcher.h"
 #include "eval/pack.h"
 #include "kb.h"
+#include "llms.h"
 #include "loop.h"
 #include "proto/methods.h"
 #include "proto/version.h"
@@ -119,6 +120,8 @@ static void status_then(struct daemon *d, void *params, json_t *result)
     json_object_set_new(result, "packs", packs_status(d->packs));
     json_object_set_new(result, "evaluator", evaluator_status(d->evaluator));
     json_object_set_new(result, "embedding", embedder_status(d->embedder));
+    if (d->llms != NULL)
+        json_object_set_new(result, "llm", llms_status(d->llms));
     json_object_set_new(result, "rpc", rpc_status(d->rpc));
     json_object_set_new(result, "rss_bytes", json_integer(resident_bytes()));
     json_object_set_new(result, "slow_callbacks", json_integer((json_int_t)loop_slow_callbacks()));
@@ -138,7 +141,7 @@ const struct rpc_method rpc_status_methods[] = {
       "{version, pid, uptime_s, data, socket, kb{as kb.stats}, searches{state: n}, packs{n, "
       "problems[]}, "
       "evaluator{waiting, running}, embedding{provider, model, active, embedded, total, "
-      "failure}, rpc{connections, calls, ...}, rss_bytes, slow_callbacks}",
+      "failure}, llm{as llm.status}, rpc{connections, calls, ...}, rss_bytes, slow_callbacks}",
       NULL },
     { 0 },
 };

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "loop.h"
 #include "rpc/rpc.h"
+#include "search/author.h"
 #include "search/history.h"
 #include "search/outcome.h"
 #include "search/planner.h"
@@ -39,7 +40,7 @@ static void describe_trial(const struct search *s, const struct trial *t, json_t
                         json_string(t->adopted[0]                 ? "adopted"
                                     : t->arm == ENGINE_ARM_MEMORY ? "memory"
                                                                   : "memory-free"));
-    json_object_set_new(n, "assignment", space_to_json(s->space, t->a));
+    json_object_set_new(n, "assignment", space_to_json(trial_space(s, t), t->a));
     if (t->measured) {
         json_object_set_new(n, "objective",
                             t->ok ? json_real(exp(1e-6 * (double)t->objective_q)) : json_null());
@@ -166,6 +167,29 @@ static int plan_run(struct work *w, struct err *err)
     return rc;
 }
 
+static int store_step(struct runner *r, struct journal *j, struct err *err)
+{
+    return talk_store(r, j, err);
+}
+
+static int author_plan_step(struct runner *r, struct journal *j, struct err *err)
+{
+    return author_step(j, r->owner->daemon->prompts, err);
+}
+
+/* With a language model: what arrived is stored, then used; requests are read back for the loop. */
+static int talk_run(struct work *w, struct err *err)
+{
+    struct runner *r = runner_of(w);
+
+    if (json_array_size(r->talk.storing) > 0 && run_step(r, store_step, err) != 0)
+        return -1;
+    if (run_step(r, author_plan_step, err) != 0)
+        return -1;
+    r->plan_ns = r->own_ns - r->sync_ns;
+    return talk_read_requests(r, err);
+}
+
 static int record_step(struct runner *r, struct journal *j, struct err *err)
 {
     struct outcome o = { &r->result, r->has_duel ? &r->duel : NULL, mono(r) - r->turn_started_ns,
@@ -213,6 +237,11 @@ static int control_step(struct runner *r, struct journal *j, struct err *err)
     };
     const char *reason = rows[r->want].reason ? rows[r->want].reason : r->held_up;
 
+    if (r->want == SEARCHES_PAUSE && r->talk.hopeless)
+        reason = r->talk.trouble;
+    if (r->want == SEARCHES_RESUME)
+        r->talk.hopeless = r->talk.missing = false;
+
     return journal_add(j, json_pack("{s:s, s:s}", "type", rows[r->want].type, "reason", reason),
                        err);
 }
@@ -236,6 +265,7 @@ static void clear_results(struct runner *r)
 void runner_free(struct runner *r)
 {
     clear_results(r);
+    talk_close(r);
     if (r->retry)
         event_free(r->retry);
     json_decref(r->notices);
@@ -384,18 +414,28 @@ static void submit(struct runner *r, enum phase phase, int (*run)(struct work *,
 static void measure_done(void *ctx, const struct eval_result *result, const json_t *record);
 
 /* Build macros of an assignment as the evaluator wants them; `holder` keeps the strings. */
-static size_t assignment_defines(const struct search *s, const uint16_t *a, json_t **holder,
+static size_t assignment_defines(const struct search *s, const struct trial *t, json_t **holder,
                                  struct eval_define *out)
 {
     const char *name;
     json_t *value;
     size_t n = 0;
 
-    *holder = space_defines(s->space, a);
+    *holder = space_defines(trial_space(s, t), t->a);
     json_object_foreach (*holder, name, value)
         if (n < EVAL_DEFINES_MAX)
             out[n++] = (struct eval_define){ name, json_string_value(value) };
     return n;
+}
+
+/* A trial's program with its build settings; borrows from the search, `defines` and `holder`. */
+static struct eval_program program_of(const struct search *s, const struct trial *t,
+                                      struct eval_define *defines, json_t **holder)
+{
+    const char *source = search_program_source(s, t->program);
+    size_t n = assignment_defines(s, t, holder, defines);
+
+    return (struct eval_program){ source, strlen(source), defines, n };
 }
 
 /* Digests of all objects that this search measured with success; they live as long as its trials.
@@ -444,20 +484,15 @@ static void start_evaluation(struct runner *r, bool duel)
     int rc;
 
     if (s->recorded) {
-        holder = space_to_json(s->space, t->a);
-        his_holder = duel ? space_to_json(s->space, champion->a) : NULL;
+        holder = space_to_json(trial_space(s, t), t->a);
+        his_holder = duel ? space_to_json(trial_space(s, champion), champion->a) : NULL;
         req.assignment = holder;
         req.champion_assignment = his_holder;
     } else {
-        req.candidate.source = s->source;
-        req.candidate.source_len = strlen(s->source);
-        req.candidate.defines = mine;
-        req.candidate.n_defines = assignment_defines(s, t->a, &holder, mine);
+        req.candidate = program_of(s, t, mine, &holder);
     }
     if (duel && !s->recorded) {
-        req.champion = req.candidate;
-        req.champion.defines = his;
-        req.champion.n_defines = assignment_defines(s, champion->a, &his_holder, his);
+        req.champion = program_of(s, champion, his, &his_holder);
     }
     if (!duel) {
         r->seed = req.seed;
@@ -534,11 +569,81 @@ static void plan_done(struct work *w, const struct err *err)
     start_evaluation(r, false);
 }
 
+/*
+ * All CPU devices are this one machine, under whatever name and flags it was probed, so they share
+ * one turn.
+ */
+static const char *turn_name(const struct search *s)
+{
+    return str_has_prefix(s->scope.device_class, "cpu") ? "cpu" : s->spec.device;
+}
+
+static void set_held_up(struct runner *r, const char *text)
+{
+    pthread_rwlock_wrlock(&r->owner->lock);
+    str_copy(r->held_up, sizeof(r->held_up), text);
+    pthread_rwlock_unlock(&r->owner->lock);
+}
+
+/* A search that its model has left stops by itself, and says why. */
+static void give_in(struct runner *r)
+{
+    set_held_up(r, r->talk.trouble);
+    r->want = r->talk.missing ? SEARCHES_FAIL : SEARCHES_PAUSE;
+    r->phase = PHASE_IDLE;
+    runner_wake(r);
+}
+
+static void turn_go(struct turn *t);
+
+/* What a model's search does after planning: evaluate in its turn, wait for answers, or end. */
+static void talk_done(struct work *w, const struct err *err)
+{
+    struct runner *r = runner_of(w);
+    char text[300];
+
+    talk_after(r, err == NULL);
+    if (err != NULL) {
+        stall(r, err);
+        return;
+    }
+    if (!r->owner->closing && !search_is_over(r->search->state))
+        talk_start(r);
+    if (r->owner->closing || r->want != SEARCHES_NONE || search_is_over(r->search->state)) {
+        step_over(r);
+        return;
+    }
+    publish(r);
+    if (r->search->state == SEARCH_RUNNING && r->talk.hopeless) {
+        give_in(r);
+        return;
+    }
+    if (r->search->state == SEARCH_RUNNING && search_open_trial(r->search) != NULL) {
+        set_held_up(r, "");
+        r->phase = PHASE_QUEUED;
+        if (r->search->recorded)
+            turn_go(&r->turn);
+        else
+            turns_ask(r->owner->daemon->turns, turn_name(r->search), &r->turn);
+        return;
+    }
+    talk_text(r, text, sizeof(text));
+    set_held_up(r, r->search->state == SEARCH_RUNNING ? text : "");
+    r->phase = PHASE_WAITING;
+    if (talk_has_arrived(r))
+        runner_wake(r);
+}
+
 static void turn_go(struct turn *t)
 {
     struct runner *r = LIST_OF(t, struct runner, turn);
 
     r->turn_started_ns = mono(r);
+    if (r->talk.model != NULL) {
+        r->start_ns = 0;
+        start_evaluation(r, false);
+        return;
+    }
     r->own_ns = r->sync_ns = r->plan_ns = r->start_ns = 0;
     submit(r, PHASE_PLANNING, plan_run, plan_done);
 }
@@ -557,24 +662,40 @@ static void control_done(struct work *w, const struct err *err)
     step_over(r);
 }
 
-/*
- * All CPU devices are this one machine, under whatever name and flags it was probed, so they share
- * one turn.
- */
-static const char *turn_name(const struct search *s)
+/* Plans with the model; a paused search stores what arrived all the same. */
+static void wake_talk(struct runner *r)
 {
-    return str_has_prefix(s->scope.device_class, "cpu") ? "cpu" : s->spec.device;
+    struct err err;
+
+    if (r->talk.model == NULL && talk_open(r, &err) != 0) {
+        r->talk.hopeless = true;
+        str_copy(r->talk.trouble, sizeof(r->talk.trouble), err.msg);
+        if (r->search->state != SEARCH_PAUSED)
+            give_in(r);
+        return;
+    }
+    if (r->search->state == SEARCH_PAUSED && !talk_has_arrived(r))
+        return;
+    r->own_ns = r->sync_ns = r->plan_ns = 0;
+    talk_before(r);
+    submit(r, PHASE_PLANNING, talk_run, talk_done);
 }
 
 void runner_wake(struct runner *r)
 {
-    if (r->phase != PHASE_IDLE || r->owner->closing)
+    if ((r->phase != PHASE_IDLE && r->phase != PHASE_WAITING) || r->owner->closing)
         return;
     if (r->want != SEARCHES_NONE) {
         submit(r, PHASE_CONTROLLING, control_run, control_done);
         return;
     }
-    if (r->search->state == SEARCH_PAUSED || search_is_over(r->search->state))
+    if (search_is_over(r->search->state))
+        return;
+    if (search_has_model(r->search)) {
+        wake_talk(r);
+        return;
+    }
+    if (r->search->state == SEARCH_PAUSED)
         return;
     r->phase = PHASE_QUEUED;
     /* Looking a measurement up takes no machine's time: recorded searches wait for nobody. */
@@ -594,6 +715,7 @@ struct runner *runner_new(struct searches *ss, struct search *s)
     s->history = ss->daemon->history;
     r->state = s->state;
     r->turn.go = turn_go;
+    list_init(&r->talk.calls);
     r->retry = evtimer_new(loop_base(ss->daemon->loop), retry_cb, r);
     pthread_rwlock_wrlock(&ss->lock);
     list_append(&ss->live, &r->node);
@@ -628,6 +750,8 @@ int runner_request(struct runner *r, enum searches_control what, searches_done_f
     r->want_arg = arg;
     if (r->phase == PHASE_QUEUED) {
         turns_end(&r->turn);
+        r->phase = PHASE_IDLE;
+    } else if (r->phase == PHASE_WAITING) {
         r->phase = PHASE_IDLE;
     } else if (r->phase == PHASE_STALLED) {
         event_del(r->retry);

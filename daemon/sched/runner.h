@@ -9,12 +9,14 @@
 
 #include "base/list.h"
 #include "eval/launcher.h"
+#include "sched/talk.h"
 #include "sched/searches.h"
 #include "sched/turns.h"
 #include "work.h"
 
 enum phase {
     PHASE_IDLE,
+    PHASE_WAITING, /* for a model's answers */
     PHASE_QUEUED,
     PHASE_PLANNING,
     PHASE_MEASURING,
@@ -43,6 +45,7 @@ struct runner {
     struct search *fresh; /* loaded again after a failed write */
     bool diverged;        /* and could not be loaded: memory is ahead of the base */
     char held_up[300];    /* guarded by searches.lock */
+    struct talk talk;     /* with a language model; unused with the built-in proposer */
     struct event *retry;
     enum search_state
         state; /* after the last step, for the loop: the search itself may be with a worker */

@@ -33,6 +33,7 @@ void search_scope_release(struct search_scope *scope)
     free(scope->march);
     json_decref(scope->features);
     json_decref(scope->relatives);
+    json_decref(scope->brief);
     memset(scope, 0, sizeof(*scope));
 }
 
@@ -107,20 +108,6 @@ static void start_done(struct work *w, const struct err *err)
 }
 
 /* A program is addressed by its source and build settings alone. */
-json_t *searches_program(struct search_scope *scope, const char *source, json_t *space)
-{
-    char settings[160];
-    json_auto_t *identity = NULL;
-    struct err ignored;
-
-    snprintf(settings, sizeof(settings), "-O3 -march=%s", scope->march ? scope->march : "native");
-    identity = json_pack("{s:s, s:s, s:s}", "language", scope->language, "settings", settings,
-                         "source", source);
-    id_of_json(identity, &scope->program, &ignored);
-    return json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", scope->language, "settings", settings,
-                     "source", source, "family", scope->family, "space", space);
-}
-
 void searches_start(struct searches *ss, struct search_spec *spec, struct search_scope *scope,
                     const char *template_source, json_t *space, searches_done_fn *done, void *arg)
 {
@@ -131,7 +118,7 @@ void searches_start(struct searches *ss, struct search_spec *spec, struct search
     st->arg = arg;
     list_append(&ss->starting, &st->node);
     if (template_source != NULL)
-        st->program = searches_program(scope, template_source, space);
+        st->program = program_document(scope, template_source, space);
     st->spec = *spec;
     st->scope = *scope;
     memset(spec, 0, sizeof(*spec));

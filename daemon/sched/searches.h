@@ -58,12 +58,6 @@ enum search_state searches_live_state(const struct searches *ss, const char *id)
 /* Does a search of this family live, or is one being started? Thread: loop. */
 bool searches_live_family(const struct searches *ss, const char *family);
 
-/*
- * The program document (KB_PROGRAM) of a template under the scope's language and `march`; writes
- * its id to scope->program. Fresh. Thread: any.
- */
-json_t *searches_program(struct search_scope *scope, const char *source, json_t *space);
-
 /* Frees the members of a spec and a scope. */
 void search_spec_release(struct search_spec *spec);
 void search_scope_release(struct search_scope *scope);

@@ -12,6 +12,7 @@
 #include "eval/feedback.h"
 #include "search/forecast.h"
 #include "search/redact.h"
+#include "search/strategy.h"
 #include "search/world_ops.h"
 
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
@@ -54,7 +55,7 @@ static struct evaluation make_evaluation(const struct search *s, const struct tr
         .toolchain = s->scope.toolchain,
         .shape = s->scope.shape,
         .language = s->scope.language,
-        .program = s->scope.program,
+        .program = search_program_id(s, t->program),
         .assignment = assignment,
         .status = (char *)eval_status_name(r->status),
         .message = message,
@@ -81,7 +82,7 @@ static int add_evaluation(struct journal *j, const struct trial *t, const struct
     CLEANUP(freep) char *message = redact_paths(o->result->message);
     CLEANUP(freep)
     struct workload_time *workloads = xcalloc(o->result->n_workloads + 1, sizeof(*workloads));
-    json_t *assignment = space_to_json(s->space, t->a);
+    json_t *assignment = space_to_json(trial_space(s, t), t->a);
     struct evaluation e;
     char seed[17];
     int rc;
@@ -96,11 +97,14 @@ static int add_evaluation(struct journal *j, const struct trial *t, const struct
 static int learn(struct journal *j, const struct trial *t, uint64_t now_s, struct err *err)
 {
     struct search *s = j->search;
-    struct learn_scope scope = search_learn_scope(s);
-    size_t n_evidence;
+    struct learn_scope scope = search_learn_scope(s, t->program);
+    CLEANUP(freep) const struct trial **before = xcalloc(t->n, sizeof(*before));
+    size_t n = 0, n_evidence;
 
-    return learn_from_trial(j->batch, &scope, (const struct trial *const *)s->trials, t->n - 1, t,
-                            now_s, &n_evidence, err);
+    for (uint64_t i = 1; i < t->n; i++)
+        if (search_trial(s, i)->program == t->program)
+            before[n++] = search_trial(s, i);
+    return learn_from_trial(j->batch, &scope, before, n, t, now_s, &n_evidence, err);
 }
 
 /* ---- Events ---- */
@@ -209,26 +213,38 @@ static json_t *credit_of(const struct search *s, bool ok, int64_t objective_q, i
                      (json_int_t)lift_q, "verdict", verdict);
 }
 
+/* By stage, in whole nanoseconds, and the sum of these: the ledger's rows add up to its total. */
+static void add_device_time(json_t *ev, const struct eval_result *r, const struct eval_result *duel)
+{
+    double duel_ms = duel ? duel->build_ms + duel->check_ms + duel->timing_ms : 0;
+    json_int_t build = (json_int_t)(r->build_ms * 1e6), check = (json_int_t)(r->check_ms * 1e6);
+    json_int_t timing = (json_int_t)(r->timing_ms * 1e6), both = (json_int_t)(duel_ms * 1e6);
+
+    json_object_set_new(ev, "device_ns", json_integer(build + check + timing + both));
+    json_object_set_new(ev, "build_ns", json_integer(build));
+    json_object_set_new(ev, "check_ns", json_integer(check));
+    json_object_set_new(ev, "timing_ns", json_integer(timing));
+    if (duel)
+        json_object_set_new(ev, "duel_ns", json_integer(both));
+}
+
 static json_t *measured_event(const struct search *s, const struct trial *t,
                               const struct outcome *o, const struct id *fact, bool improved)
 {
     const struct eval_result *r = o->result;
     int64_t objective_q = eval_result_objective_q(r);
     bool ok = r->status == EVAL_OK;
-    double device_ms = r->build_ms + r->check_ms + r->timing_ms;
     int64_t level_q;
     json_t *ev;
 
-    if (o->duel)
-        device_ms += o->duel->build_ms + o->duel->check_ms + o->duel->timing_ms;
-    ev = json_pack("{s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:I, s:I}", "type", "measured",
+    ev = json_pack("{s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:I}", "type", "measured",
                    "evaluation", (json_int_t)t->n, "node", t->node, "status",
                    eval_status_name(r->status), "message", r->message, "objective_q",
                    (json_int_t)objective_q, "sd_q", (json_int_t)eval_result_sd_q(r), "improved",
-                   improved, "fact", fact->hex, "wall_ns", (json_int_t)o->wall_ns, "device_ns",
-                   (json_int_t)(device_ms * 1e6));
+                   improved, "fact", fact->hex, "wall_ns", (json_int_t)o->wall_ns);
     if (ev == NULL)
         return NULL;
+    add_device_time(ev, r, o->duel);
     if (ok && isfinite(r->roofline))
         json_object_set_new(ev, "roofline", json_real(r->roofline));
     if (ok && baseline_q(r, &level_q))
@@ -285,13 +301,14 @@ static int record_lost(struct journal *j, struct trial *t, const struct outcome 
 /* Ends the cycle when the counters say that it leads nowhere any more. */
 static int end_when_stagnant(struct journal *j, struct err *err)
 {
-    struct search *s = j->search;
+    const struct lane *l = &j->search->lanes[0];
     char why[200];
 
-    if (stagnation_state(&s->stagnation) == STAGNATION_RUNNING)
+    /* With a model, rounds are programs, not evaluations: author.c counts them. */
+    if (search_has_model(j->search) || stagnation_state(&l->stagnation) == STAGNATION_RUNNING)
         return 0;
-    stagnation_text(&s->stagnation, why, sizeof(why));
-    return outcome_end_cycle(j, why, err);
+    stagnation_text(&l->stagnation, why, sizeof(why));
+    return outcome_end_cycle(j, l, why, err);
 }
 
 /*
@@ -314,6 +331,8 @@ static int record_known(struct journal *j, struct trial *t, const struct trial *
                    (json_int_t)same->sd_q, "improved", 0, "fact", same->evaluation.hex, "wall_ns",
                    (json_int_t)o->wall_ns, "device_ns", (json_int_t)(o->result->build_ms * 1e6),
                    "same_as", (json_int_t)same->n, "shared", why, "object", same->object);
+    if (ev != NULL)
+        json_object_set(ev, "build_ns", json_object_get(ev, "device_ns"));
     if (ev != NULL && isfinite(same->roofline))
         json_object_set_new(ev, "roofline", json_real(same->roofline));
     if (ev != NULL)
@@ -363,11 +382,12 @@ int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
 
 /* ---- The end of a cycle ---- */
 
-static void attach_best(const struct search *s, struct world_edit *edit)
+static void attach_best(const struct search *s, const struct lane *l, struct world_edit *edit)
 {
-    const struct trial *t = search_trial(s, s->cycle_best);
-    const struct world_node *n = world_get(s->world, world_find(s->world, s->cycle_node));
-    json_t *assignment = space_to_json(s->space, t->a);
+    const struct trial *t = search_trial(s, l->best);
+    const struct world_node *n = world_get(s->world, world_find(s->world, l->node));
+    json_t *assignment = space_to_json(trial_space(s, t), t->a);
+    struct id program = search_program_id(s, t->program);
     CLEANUP(freep) char *text = jsonx_canonical(assignment);
     double below_best = s->champion ? 1e-6 * (double)(t->objective_q - search_best_q(s)) : 0;
     char notes[300];
@@ -384,30 +404,31 @@ static void attach_best(const struct search *s, struct world_edit *edit)
     if (n->action.has_expected)
         snprintf(notes + len, sizeof(notes) - (size_t)len, "; expected %.3fx (sd %.0f %%)",
                  exp(n->action.expected), 100 * n->action.expected_sd);
-    patch = &world_edit_add(edit, WORLD_OP_UPDATE, s->cycle_node)->spec;
+    patch = &world_edit_add(edit, WORLD_OP_UPDATE, l->node)->spec;
     world_spec_number(patch, WORLD_SET_RATING, 10 * exp(fmin(0, below_best)));
     world_spec_number(patch, WORLD_SET_CONFIDENCE, 0.9);
     world_spec_text(patch, WORLD_SET_NOTES, notes);
-    world_edit_attach(edit, s->cycle_node, s->scope.program.hex, text, "ok", t->objective_q,
-                      t->sd_q, t->n);
+    world_edit_attach(edit, l->node, program.hex, text, "ok", t->objective_q, t->sd_q, t->n);
 }
 
-int outcome_end_cycle(struct journal *j, const char *why, struct err *err)
+int outcome_end_cycle(struct journal *j, const struct lane *l, const char *why, struct err *err)
 {
     struct search *s = j->search;
     struct world_edit edit;
-    json_t *stored;
+    json_t *ev;
 
     world_edit_init(&edit, WORLD_BY_SYSTEM, "cycle", s->n_trials);
-    if (s->cycle_best != 0)
-        attach_best(s, &edit);
+    if (l->best != 0)
+        attach_best(s, l, &edit);
     else
-        world_edit_fail_cycle(&edit, s->cycle_node, WORLD_FAILED_CYCLES_MAX, why);
-    stored = world_edit_to_json(&edit);
+        world_edit_fail_cycle(&edit, l->node, WORLD_FAILED_CYCLES_MAX, why);
+    ev = json_pack("{s:s, s:I, s:s, s:b, s:s, s:o}", "type", "cycle_end", "cycle",
+                   (json_int_t)l->cycle, "node", l->node, "passed", l->best != 0, "why", why,
+                   "edit", world_edit_to_json(&edit));
     world_edit_release(&edit);
-    return journal_add(j,
-                       json_pack("{s:s, s:I, s:s, s:b, s:s, s:o}", "type", "cycle_end", "cycle",
-                                 (json_int_t)s->cycle, "node", s->cycle_node, "passed",
-                                 s->cycle_best != 0, "why", why, "edit", stored),
-                       err);
+    if (search_has_model(s)) {
+        json_object_set_new(ev, "lane", json_integer(l - s->lanes));
+        json_object_set_new(ev, "tell", json_boolean(s->strategy->refines));
+    }
+    return journal_add(j, ev, err);
 }

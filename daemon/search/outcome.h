@@ -29,7 +29,10 @@ bool outcome_wants_duel(const struct search *s, const struct eval_result *r);
  */
 int outcome_record(struct journal *j, const struct outcome *o, struct err *err);
 
-/* Ends the open cycle: its best pass closes the node, no pass counts against it. */
-int outcome_end_cycle(struct journal *j, const char *why, struct err *err);
+/*
+ * Ends the open cycle of a lane of the journal's search: its best pass closes the node, no pass
+ * counts against it. In a search that refines, the lane then waits for the model to be told.
+ */
+int outcome_end_cycle(struct journal *j, const struct lane *l, const char *why, struct err *err);
 
 #endif

@@ -180,10 +180,11 @@ static void set_arms(const struct search *s, const struct intent *in, json_t *ev
 static int add_attempt(struct journal *j, const struct intent *in, struct err *err)
 {
     struct search *s = j->search;
-    const struct world_node *n = world_get(s->world, world_find(s->world, s->cycle_node));
+    const struct lane *l = &s->lanes[0];
+    const struct world_node *n = world_get(s->world, world_find(s->world, l->node));
     json_t *ev = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:o}", "type", "attempt",
                            "evaluation", (json_int_t)s->n_trials + 1, "cycle", (json_int_t)s->cycle,
-                           "attempt", (json_int_t)s->stagnation.rounds + 1, "node", s->cycle_node,
+                           "attempt", (json_int_t)l->stagnation.rounds + 1, "node", l->node,
                            "title", n->action.title, "why", in->origin, "arm",
                            intent_arm_name(in->arm), "assignment", space_to_json(s->space, in->a));
 
@@ -476,7 +477,7 @@ static int next_attempt(struct journal *j, const char **cycle_over, struct err *
         return -1;
     if (*cycle_over != NULL)
         return 0;
-    place_pattern(s, world_find(s->world, s->cycle_node), pattern);
+    place_pattern(s, world_find(s->world, s->lanes[0].node), pattern);
     if (intent_propose(s, pattern, &in, err) == 0)
         return add_attempt(j, &in, err);
     if (err->code != ERR_NOT_FOUND)
@@ -500,15 +501,15 @@ int planner_step(struct journal *j, struct err *err)
         const char *why = search_exhausted(s), *cycle_over = NULL;
         bool over = false;
 
-        if (why != NULL && s->in_cycle) {
-            if (outcome_end_cycle(j, why, err) != 0)
+        if (why != NULL && lane_in_cycle(&s->lanes[0])) {
+            if (outcome_end_cycle(j, &s->lanes[0], why, err) != 0)
                 return -1;
         } else if (why != NULL) {
             if (finish(j, why, err) != 0)
                 return -1;
-        } else if (s->in_cycle) {
+        } else if (lane_in_cycle(&s->lanes[0])) {
             if (next_attempt(j, &cycle_over, err) != 0 ||
-                (cycle_over != NULL && outcome_end_cycle(j, cycle_over, err) != 0))
+                (cycle_over != NULL && outcome_end_cycle(j, &s->lanes[0], cycle_over, err) != 0))
                 return -1;
         } else if (world_count(s->world) >= WORLD_NODES_MAX) {
             if (finish(j, "its world model is full", err) != 0)

@@ -10,7 +10,10 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/forecast.h"
+#include "search/scores.h"
 #include "search/space_table.h"
+#include "search/spend.h"
+#include "search/strategy.h"
 #include "search/trust.h"
 #include "search/world_ops.h"
 
@@ -48,6 +51,26 @@ bool search_is_over(enum search_state s)
 
 /* ---- Documents ---- */
 
+/* What a search may have besides evaluations and time, and when it may stop early. */
+static json_t *limits_json(const struct search_spec *spec)
+{
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:f, s:f}", "given", spend_given_to_json(spec),
+                     "tokens", (json_int_t)spec->budget_tokens, "usd_q", (json_int_t)spec->budget_usd_q, "device_ns",
+                     (json_int_t)spec->budget_device_ns, "lanes", (json_int_t)spec->lanes,
+                     "roofline", spec->stop_roofline, "gain", spec->stop_gain);
+}
+
+static int parse_limits(const json_t *limits, struct search_spec *spec, struct err *err)
+{
+    spec->budget_tokens = (uint64_t)jsonx_int(limits, "tokens", 0);
+    spec->budget_usd_q = (uint64_t)jsonx_int(limits, "usd_q", 0);
+    spec->budget_device_ns = (uint64_t)jsonx_int(limits, "device_ns", 0);
+    spec->lanes = (uint32_t)jsonx_int(limits, "lanes", 1);
+    spec->stop_roofline = jsonx_num(limits, "roofline", 0);
+    spec->stop_gain = jsonx_num(limits, "gain", 0);
+    return spend_given_from_json(json_object_get(limits, "given"), spec, err);
+}
+
 json_t *search_document(const struct search_spec *spec, const struct search_scope *scope,
                         uint64_t created_s)
 {
@@ -62,10 +85,14 @@ json_t *search_document(const struct search_spec *spec, const struct search_scop
                     "budget_evals", (json_int_t)spec->budget_evals, "budget_time_ns",
                     (json_int_t)spec->budget_time_ns, "window", (json_int_t)spec->window, "created",
                     (json_int_t)created_s, "state", states[SEARCH_QUEUED].name);
-    if (doc != NULL)
+    if (doc != NULL) {
         json_object_set_new(
             doc, "memory",
             memory_parts_json(spec->cold ? 0 : (unsigned)MEMORY_ALL & ~spec->without));
+        json_object_set_new(doc, "limits", limits_json(spec));
+        if (scope->brief != NULL)
+            json_object_set(doc, "brief", scope->brief);
+    }
     if (doc != NULL)
         json_object_set_new(
             doc, "scope",
@@ -106,6 +133,10 @@ static int parse_document(const json_t *doc, struct search *s, struct err *err)
     s->spec.budget_evals = (uint64_t)jsonx_int(doc, "budget_evals", SEARCH_EVALS_DEFAULT);
     s->spec.budget_time_ns = (uint64_t)jsonx_int(doc, "budget_time_ns", 0);
     s->spec.window = (uint32_t)jsonx_int(doc, "window", 1);
+    if (parse_limits(json_object_get(doc, "limits"), &s->spec, err) != 0)
+        return -1;
+    s->strategy = strategy_find(s->spec.strategy);
+    s->scope.brief = json_incref(json_object_get(doc, "brief"));
     s->created_s = (uint64_t)jsonx_int(doc, "created", 0);
     s->scope.family = dup_field(scope, "family");
     s->scope.shape = dup_field(scope, "shape");
@@ -119,7 +150,8 @@ static int parse_document(const json_t *doc, struct search *s, struct err *err)
     s->scope.relatives = json_incref(json_object_get(scope, "relatives"));
     s->scope.read_gbs = jsonx_num(scope, "read_gbs", 0);
     s->scope.fma_gflops = jsonx_num(scope, "fma_gflops", 0);
-    if (s->spec.policy == SELECT_POLICY_COUNT || s->spec.window == 0)
+    if (s->spec.policy == SELECT_POLICY_COUNT || s->spec.window == 0 || s->spec.lanes == 0 ||
+        s->spec.lanes > LANES_MAX || s->strategy == NULL)
         return err_set(err, ERR_CORRUPT, "the stored document of search '%s' is damaged",
                        s->spec.id);
     return 0;
@@ -159,6 +191,8 @@ static int new_engine(struct search *s, struct err *err)
 {
     struct engine_options o = { .seed = s->spec.seed, .cold = s->spec.cold };
 
+    if (space_n(s->space) == 0)
+        return 0;
     return engine_new(s->space, &o, &s->engine, err);
 }
 
@@ -168,7 +202,10 @@ int search_new(struct kb *kb, const json_t *document, bool reading_only, struct 
     struct search *s = xcalloc(1, sizeof(*s));
 
     s->kb = kb;
+    s->reading = reading_only;
     s->reason = xstrdup("");
+    s->summary = xstrdup("");
+    s->questions = json_array();
     s->world = world_new();
     s->calibration = calibration_new();
     pthread_mutex_init(&s->lock, NULL);
@@ -190,6 +227,13 @@ void search_free(struct search *s)
         free(s->trials[i]);
     }
     free(s->trials);
+    programs_release(&s->programs);
+    calls_release(&s->calls);
+    scorebook_release(&s->scorebook);
+    for (size_t i = 0; i < LANES_MAX; i++)
+        free(s->lanes[i].note);
+    free(s->summary);
+    json_decref(s->questions);
     engine_free(s->engine);
     engine_free(s->memory_free);
     world_free(s->world);
@@ -213,6 +257,7 @@ void search_free(struct search *s)
     free(s->scope.march);
     json_decref(s->scope.features);
     json_decref(s->scope.relatives);
+    json_decref(s->scope.brief);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -242,6 +287,36 @@ struct trial *search_trial_of_object(const struct search *s, const char *object)
     return NULL;
 }
 
+bool search_has_model(const struct search *s)
+{
+    return strcmp(s->spec.proposer, "builtin") != 0 && strcmp(s->spec.proposer, "random") != 0;
+}
+
+struct lane *search_trial_lane(struct search *s, const struct trial *t)
+{
+    return &s->lanes[t->lane];
+}
+
+bool lane_in_cycle(const struct lane *l)
+{
+    return l->stage == LANE_WRITE || l->stage == LANE_WRITING || l->stage == LANE_MEASURE;
+}
+
+uint32_t lane_current(const struct search *s, const struct lane *l)
+{
+    if (l->best != 0 && l->regressions >= LANE_REGRESSIONS_MAX)
+        return search_trial(s, l->best)->program;
+    return l->program != PROGRAM_NONE ? l->program : l->base;
+}
+
+bool search_in_cycle(const struct search *s)
+{
+    for (size_t i = 0; i < LANES_MAX; i++)
+        if (lane_in_cycle(&s->lanes[i]))
+            return true;
+    return false;
+}
+
 uint64_t search_measured(const struct search *s)
 {
     return s->n_trials - (search_open_trial(s) != NULL);
@@ -259,11 +334,7 @@ unsigned search_memory_parts(const struct search *s)
 
 const char *search_exhausted(const struct search *s)
 {
-    if (search_measured(s) >= s->spec.budget_evals)
-        return "the budget of evaluations is used up";
-    if (s->spec.budget_time_ns != 0 && s->wall_ns >= s->spec.budget_time_ns)
-        return "the budget of time is used up";
-    return NULL;
+    return spend_exhausted(s);
 }
 
 struct insight_place search_place(const struct search *s)
@@ -275,10 +346,10 @@ struct insight_place search_place(const struct search *s)
                                    .foreign_weight = INSIGHT_FOREIGN_WEIGHT };
 }
 
-struct learn_scope search_learn_scope(const struct search *s)
+struct learn_scope search_learn_scope(const struct search *s, uint32_t program)
 {
     return (struct learn_scope){
-        .space = s->space,
+        .space = search_program_space(s, program),
         .task = s->spec.task,
         .family = s->scope.family,
         .dtype = s->scope.dtype,
@@ -356,28 +427,108 @@ static int apply_seeded(struct search *s, const json_t *ev, struct err *err)
     return 0;
 }
 
+/* The lane that an event is about: the only one where it does not say. */
+static struct lane *lane_of(struct search *s, const json_t *ev)
+{
+    json_int_t n = jsonx_int(ev, "lane", 0);
+
+    return n >= 0 && n < LANES_MAX ? &s->lanes[n] : NULL;
+}
+
 static int apply_cycle(struct search *s, const json_t *ev, struct err *err)
 {
     const char *node = jsonx_str(ev, "node", "");
     const json_t *base = json_object_get(ev, "base_q");
+    struct lane *l = lane_of(s, ev);
 
-    if (s->in_cycle || world_find(s->world, node) == WORLD_NONE)
+    if (l == NULL || l->stage != LANE_CLOSED || world_find(s->world, node) == WORLD_NONE ||
+        (uint64_t)jsonx_int(ev, "program", 0) >= search_programs(s))
         return misfit(err, s, "a cycle begins in a cycle or on an unknown node");
-    s->in_cycle = true;
-    s->cycle++;
-    s->cycle_best = 0;
-    str_copy(s->cycle_node, sizeof(s->cycle_node), node);
-    stagnation_start(&s->stagnation, s->spec.window, json_is_integer(base),
+    free(l->note);
+    *l = (struct lane){ .stage = LANE_WRITE,
+                        .cycle = ++s->cycle,
+                        .base = (uint32_t)jsonx_int(ev, "program", 0),
+                        .program = PROGRAM_NONE,
+                        .memory_free = jsonx_bool(ev, "memory_free", 0) };
+    str_copy(l->node, sizeof(l->node), node);
+    s->due = jsonx_num(ev, "due", s->due);
+    stagnation_start(&l->stagnation, s->spec.window, json_is_integer(base),
                      json_integer_value(base), 0, true);
+    scores_apply_cycle(s, l, ev);
     return 0;
 }
 
 static int apply_cycle_end(struct search *s, const json_t *ev, struct err *err)
 {
-    (void)ev;
-    if (!s->in_cycle || search_open_trial(s) != NULL)
+    const struct trial *open = search_open_trial(s);
+    struct lane *l = lane_of(s, ev);
+
+    if (l == NULL || !lane_in_cycle(l) || (open != NULL && search_trial_lane(s, open) == l))
         return misfit(err, s, "no cycle can end here");
-    s->in_cycle = false;
+    scores_apply_cycle_end(s, l);
+    l->stage = jsonx_bool(ev, "tell", 0) ? LANE_TELL : LANE_CLOSED;
+    return 0;
+}
+
+/* The program of a lane is done with: one round, by what its best assignment came to. */
+static int apply_round(struct search *s, const json_t *ev, struct err *err)
+{
+    struct lane *l = lane_of(s, ev);
+    const struct trial *best;
+
+    if (l == NULL || (l->stage != LANE_MEASURE && l->stage != LANE_WRITING))
+        return misfit(err, s, "a round ends that had not begun");
+    best = search_trial(s, (uint64_t)jsonx_int(ev, "evaluation", 0));
+    if (best != NULL && !best->ok)
+        best = NULL;
+    stagnation_count(&l->stagnation, best != NULL, best ? best->objective_q : 0);
+    l->regressions = best != NULL && l->best == best->n ? 0 : l->regressions + 1;
+    l->rounds++;
+    l->stage = LANE_WRITE;
+    free(l->note);
+    l->note = xstrdup(jsonx_str(ev, "note", ""));
+    return 0;
+}
+
+/* The model has heard of a cycle, or cannot be told. */
+static int apply_told(struct search *s, const json_t *ev, struct err *err)
+{
+    struct lane *l = lane_of(s, ev);
+
+    if (l == NULL || (l->stage != LANE_TELLING && l->stage != LANE_TELL))
+        return misfit(err, s, "nobody was to be told of a cycle there");
+    l->stage = LANE_CLOSED;
+    return 0;
+}
+
+static int apply_answered(struct search *s, const json_t *ev, struct err *err)
+{
+    if (calls_apply_answered(s, ev, err) != 0)
+        return -1;
+    spend_apply_answered(s, ev);
+    return 0;
+}
+
+/* An answer was used up; `fruitful` says whether it brought anything. */
+static int apply_used(struct search *s, const json_t *ev, struct err *err)
+{
+    struct call *c = calls_get(&s->calls, (uint64_t)jsonx_int(ev, "call", 0));
+    const json_t *questions = json_object_get(ev, "questions");
+
+    if (c == NULL || !c->answered || c->used)
+        return misfit(err, s, "an answer is used that is not there");
+    c->used = true;
+    free(c->answer);
+    c->answer = NULL;
+    s->barren = jsonx_bool(ev, "fruitful", 0) ? 0 : s->barren + 1;
+    if (json_object_get(ev, "summary") != NULL) {
+        free(s->summary);
+        s->summary = xstrdup(jsonx_str(ev, "summary", ""));
+    }
+    if (json_is_array(questions)) {
+        json_decref(s->questions);
+        s->questions = json_deep_copy(questions);
+    }
     return 0;
 }
 
@@ -392,20 +543,26 @@ static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
 {
     const json_t *predicted = json_object_get(ev, "predicted");
     const json_t *corrected = json_object_get(ev, "corrected");
+    uint64_t program = (uint64_t)jsonx_int(ev, "program", 0);
+    struct lane *l = lane_of(s, ev);
     struct trial *t;
 
-    if (!s->in_cycle || search_open_trial(s) != NULL ||
+    if (l == NULL || !lane_in_cycle(l) || search_open_trial(s) != NULL ||
+        program >= search_programs(s) ||
         (uint64_t)jsonx_int(ev, "evaluation", 0) != s->n_trials + 1)
         return misfit(err, s, "an attempt out of order");
     t = xcalloc(1, sizeof(*t));
-    if (space_from_json(s->space, json_object_get(ev, "assignment"), t->a, err) != 0) {
+    if (space_from_json(search_program_space(s, (uint32_t)program),
+                        json_object_get(ev, "assignment"), t->a, err) != 0) {
         free(t);
         return -1;
     }
     t->n = s->n_trials + 1;
-    t->cycle = s->cycle;
+    t->lane = (int)(l - s->lanes);
+    t->program = (uint32_t)program;
+    t->cycle = l->cycle;
     t->attempt = (unsigned)jsonx_int(ev, "attempt", 1);
-    t->node = xstrdup(s->cycle_node);
+    t->node = xstrdup(l->node);
     t->title = xstrdup(jsonx_str(ev, "title", ""));
     t->why = xstrdup(jsonx_str(ev, "why", ""));
     t->adopted = xstrdup(jsonx_str(ev, "adopted", ""));
@@ -444,12 +601,13 @@ static int apply_lost(struct search *s, const json_t *ev, struct err *err)
 
 static void observe(struct search *s, const struct trial *t, bool ok, int64_t objective_q)
 {
+    struct engine *engine = search_program_engine(s, t->program);
     double y = ok ? -1e-6 * (double)objective_q : NAN;
     struct err ignored; /* only an invalid assignment is refused, and the space parsed this one */
 
-    if (s->engine)
-        engine_observe(s->engine, t->a, y, t->arm, &ignored);
-    if (s->memory_free)
+    if (engine)
+        engine_observe(engine, t->a, y, t->arm, &ignored);
+    if (s->memory_free && t->program == 0)
         engine_observe(s->memory_free, t->a, y, t->arm, &ignored);
 }
 
@@ -459,8 +617,10 @@ static void observe_trial(const struct search *s, const struct trial *t, struct 
     const struct trial *champion = search_trial(s, t->duel_with);
     struct err ignored;
 
+    if (t->program != 0)
+        return;
     engine_observe(e, t->a, t->ok ? -1e-6 * (double)t->objective_q : NAN, t->arm, &ignored);
-    if (champion == NULL)
+    if (champion == NULL || champion->program != 0)
         return;
     engine_observe(e, t->a, -1e-6 * (double)t->duel_q, t->arm, &ignored);
     engine_observe(e, champion->a, -1e-6 * (double)t->duel_champion_q, champion->arm, &ignored);
@@ -506,10 +666,13 @@ static void count_duel(struct search *s, struct trial *t, const json_t *duel)
 
 static void count_trial(struct search *s, struct trial *t, const json_t *duel)
 {
-    stagnation_count(&s->stagnation, t->ok, t->objective_q);
-    if (t->ok &&
-        (s->cycle_best == 0 || t->objective_q > search_trial(s, s->cycle_best)->objective_q))
-        s->cycle_best = t->n;
+    struct lane *l = search_trial_lane(s, t);
+
+    if (!search_has_model(s))
+        stagnation_count(&l->stagnation, t->ok, t->objective_q);
+    l->measured++;
+    if (t->ok && (l->best == 0 || t->objective_q > search_trial(s, l->best)->objective_q))
+        l->best = t->n;
     observe(s, t, t->ok, t->objective_q);
     count_duel(s, t, duel);
     if (t->improved) {
@@ -547,6 +710,7 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     str_copy(t->evaluation.hex, sizeof(t->evaluation.hex), jsonx_str(ev, "fact", ""));
     s->wall_ns += (uint64_t)jsonx_int(ev, "wall_ns", 0);
     s->device_ns += t->device_ns;
+    spend_apply_measured(s, t, ev);
     t->measured = true;
     if (json_is_integer(json_object_get(ev, "baseline_q")))
         drift_add(&s->drift, jsonx_int(ev, "baseline_q", 0));
@@ -605,15 +769,47 @@ static int apply_edited(struct search *s, const json_t *ev, struct err *err)
     return json_is_object(json_object_get(ev, "edit")) ? 0 : misfit(err, s, "an edit without edit");
 }
 
+/* A text of prompts, read back by its number when it is wanted. */
+static int apply_text(struct search *s, const json_t *ev, struct err *err)
+{
+    size_t at = s->n_texts % SEARCH_TEXTS_MAX;
+
+    if (!json_is_string(json_object_get(ev, "text")) ||
+        !str_copy(s->texts[at].hash, sizeof(s->texts[at].hash), jsonx_str(ev, "hash", "")))
+        return misfit(err, s, "a text without text");
+    s->texts[at].seq = s->next_seq;
+    s->n_texts++;
+    return 0;
+}
+
 static const struct {
     const char *type;
     int (*apply)(struct search *s, const json_t *ev, struct err *err);
 } appliers[] = {
-    { "edited", apply_edited },       { "started", apply_started },     { "seeded", apply_seeded },
-    { "cycle", apply_cycle },         { "attempt", apply_attempt },     { "lost", apply_lost },
-    { "measured", apply_measured },   { "cycle_end", apply_cycle_end }, { "paused", apply_paused },
-    { "resumed", apply_started },     { "done", apply_done },           { "failed", apply_failed },
-    { "cancelled", apply_cancelled }, { "trust", apply_trust },         { "shared", apply_shared },
+    { "edited", apply_edited },
+    { "started", apply_started },
+    { "seeded", apply_seeded },
+    { "cycle", apply_cycle },
+    { "attempt", apply_attempt },
+    { "lost", apply_lost },
+    { "measured", apply_measured },
+    { "cycle_end", apply_cycle_end },
+    { "paused", apply_paused },
+    { "resumed", apply_started },
+    { "done", apply_done },
+    { "failed", apply_failed },
+    { "cancelled", apply_cancelled },
+    { "trust", apply_trust },
+    { "shared", apply_shared },
+    { "text", apply_text },
+    { "program", programs_apply },
+    { "round", apply_round },
+    { "asked", calls_apply_asked },
+    { "answered", apply_answered },
+    { "unanswered", calls_apply_lost },
+    { "used", apply_used },
+    { "told", apply_told },
+    { "notice", spend_apply_notice },
 };
 
 int search_apply(struct search *s, const json_t *event, struct err *err)
@@ -712,7 +908,7 @@ int journal_add(struct journal *j, json_t *event, struct err *err)
         json_decref(doc);
     }
     json_array_append_new(j->events, event);
-    return rc;
+    return rc == 0 && s->state == SEARCH_RUNNING ? spend_note(j, err) : rc;
 }
 
 int journal_commit(struct journal *j, struct err *err)

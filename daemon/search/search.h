@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One search as a fold over its stored events: world model, numeric engine, trials, cycle,
- * counters, champion. search_apply is the only function that changes it, so a daemon that was
- * killed reads the events again and is where it was. Planning (planner.h) and recording (outcome.h)
- * make events; nothing here decides. Invariants: 1. trials are numbered 1.. without gaps; 2. at
- * most one trial is open (planned, not measured), the last;
- * 3. a cycle is open whenever a trial is; 4. the champion is a measured trial with status ok.
+ * One search as a fold over its stored events: world model, programs and their engines, trials,
+ * lanes with their cycles and counters, calls to language models, champion. search_apply is the
+ * only function that changes it, so a daemon that was killed reads the events again and is where it
+ * was. Planning (planner.h, author.h) and recording (outcome.h) make events; nothing here decides.
+ * Invariants: 1. trials are numbered 1.. without gaps; 2. at most one trial is open (planned, not
+ * measured), the last; 3. the lane of an open trial is in a cycle; 4. the champion is a measured
+ * trial with status ok.
  *
  *     queued -> running <-> paused          (waiting: running, held up by its environment; `reason`
  * says by what) |  \-> done | failed | cancelled
@@ -23,12 +24,16 @@
 #include "base/clock.h"
 #include "kb.h"
 #include "search/calibration.h"
+#include "search/calls.h"
 #include "search/credit.h"
 #include "search/drift.h"
 #include "search/engine.h"
+#include "search/lanes.h"
 #include "search/learn.h"
 #include "search/live.h"
 #include "search/memory.h"
+#include "search/programs.h"
+#include "search/scorebook.h"
 #include "search/select.h"
 #include "search/space.h"
 #include "search/stagnation.h"
@@ -39,7 +44,8 @@ enum {
     SEARCH_ID_MAX = 32,
     SEARCH_TRIES_MAX =
         3, /* evaluations of one trial lost to the infrastructure before the search fails */
-    SEARCH_EVALS_DEFAULT = 40
+    SEARCH_EVALS_DEFAULT = 40,
+    SEARCH_TEXTS_MAX = 8
 };
 
 enum search_state {
@@ -66,18 +72,26 @@ struct search_spec {
     unsigned without; /* MEMORY_ parts that are switched off; no meaning in a cold search */
     uint64_t seed;
     uint64_t budget_evals;
-    uint64_t budget_time_ns; /* 0: none */
-    uint32_t window;         /* K of both stagnation counters */
+    uint64_t budget_time_ns;   /* 0: none, as the next three, unless it was given (below) */
+    uint64_t budget_tokens;    /* of language models, in and out together */
+    uint64_t budget_usd_q;     /* millionths of a dollar */
+    uint64_t budget_device_ns; /* building, checking and timing */
+    uint32_t window;           /* K of both stagnation counters */
+    uint32_t lanes;            /* frontier nodes in flight, 1..LANES_MAX */
+    double stop_roofline;      /* ends when the best reaches this share of the roofline; 0: never */
+    double stop_gain;          /* ends when no more than this log gain is expected; 0: never */
+    unsigned budget_given;     /* bits 1 << SPEND_...: bounds that hold even where they are 0 */
 };
 
 /* What was true of task and device when the search began; stored with it. Owned strings. */
 struct search_scope {
     char *family, *shape, *dtype, *language, *bottleneck;
     char *device_class, *toolchain;
-    char *march;                 /* what is compiled for, "" for a recorded task */
-    json_t *features;            /* context features by name to number */
-    json_t *relatives;           /* [{task, similarity}]: near tasks, itself first */
-    struct id program;           /* of the template: source and build settings */
+    char *march;       /* what is compiled for, "" for a recorded task */
+    json_t *features;  /* context features by name to number */
+    json_t *relatives; /* [{task, similarity}]: near tasks, itself first */
+    json_t *brief;     /* what a language model is told of task and device (brief.h); NULL */
+    struct id program; /* number 0: the template, for a model the baseline */
     double read_gbs, fma_gflops; /* of the device, for the roofline; 0 when unknown */
 };
 
@@ -90,31 +104,46 @@ struct search {
     struct kb *kb; /* borrowed */
     /* What all searches add up to; borrowed. NULL: a warm start reads the base for itself. */
     struct history *history;
-    struct space *space; /* of the template; owned */
-    char *source;        /* of the template; owned; "" for a recorded task */
-    bool recorded;       /* evaluations are looked up: the program is a space alone */
+    struct space *space;             /* of program 0; owned */
+    char *source;                    /* of program 0; owned; "" for a recorded task */
+    bool recorded;                   /* evaluations are looked up: the program is a space alone */
+    bool reading;                    /* loaded for reading only: no engines */
+    const struct strategy *strategy; /* static */
 
     /* The fold. */
     uint64_t next_seq;
     enum search_state state;
     char *reason; /* of the last change of state, "" for none */
     struct world *world;
-    struct engine *engine; /* NULL when loaded for reading only */
+    struct engine
+        *engine; /* of program 0; NULL when loaded for reading only, or without tunables */
+    struct programs programs;
+    struct calls calls;
+    struct {
+        char hash[65];
+        uint64_t seq; /* of its event */
+    } texts[SEARCH_TEXTS_MAX]; /* the newest texts that prompts begin with */
+    size_t n_texts;
+    char *summary;         /* a model's, of the kernel; "" */
+    json_t *questions;     /* a model's open ones, texts; owned */
     struct memory *memory; /* NULL while unseeded or cold */
     struct live live;      /* what other searches found since */
     bool retreated;        /* memory lost: see trust.h */
     double due;            /* evaluations owed to the memory-free arm */
     size_t n_trials, cap_trials;
     struct trial **trials;
-    bool in_cycle;
-    uint64_t cycle;
-    char cycle_node[WORLD_ID_MAX + 1];
-    struct stagnation stagnation;
-    size_t cycle_best;      /* trial number of the cycle's best pass; 0 for none */
+    uint64_t cycle; /* cycles so far */
+    struct lane lanes[LANES_MAX];
+    unsigned barren;        /* a model's answers in a row that brought no program and no edit */
     size_t champion;        /* trial number; 0 for none */
     int64_t champion_sum_q; /* of all its measurements: its own and those of its duels */
     int64_t champion_n;
-    uint64_t wall_ns, device_ns;     /* spent */
+    uint64_t wall_ns, device_ns;     /* spent, as the next two (spend.h) */
+    uint64_t tokens;                 /* of language models, in and out together */
+    int64_t usd_q;                   /* millionths of a dollar */
+    uint64_t accounted_s;            /* `at` of the last event that added to wall_ns */
+    unsigned noticed;                /* bits 1 << SPEND_...: said that little is left */
+    struct scorebook scorebook;      /* scores of the nodes tried, and what came of them */
     struct drift drift;              /* of the baseline */
     struct calibration *calibration; /* of its predictions; owned */
     struct credit_offers offers;     /* insights that memory gave it */
@@ -158,12 +187,22 @@ struct trial *search_trial_of_object(const struct search *s, const char *object)
 int64_t search_best_q(const struct search *s);
 /* The MEMORY_ parts that this search may read: none when it is cold. */
 unsigned search_memory_parts(const struct search *s);
-/* Why nothing more will be planned: budget or time used up. NULL while something is left. */
+/* Does a language model plan and write? */
+bool search_has_model(const struct search *s);
+/* The lane that a trial belongs to. */
+struct lane *search_trial_lane(struct search *s, const struct trial *t);
+/* Is a cycle open in any lane? */
+bool search_in_cycle(const struct search *s);
+/* Why nothing more will be planned: a budget is used up, an aim is reached. NULL while something is
+ * left. */
 const char *search_exhausted(const struct search *s);
+/* What was told of a trial's measurement (eval/feedback.h), or of the one it shares; NULL when
+ * nothing was kept. Owned. Thread: worker, blocks. */
+json_t *search_feedback(const struct search *s, const struct trial *t);
 /* Where the search would use an insight; borrows from the search. */
 struct insight_place search_place(const struct search *s);
-/* What learn.h wants to know; borrows from the search. */
-struct learn_scope search_learn_scope(const struct search *s);
+/* What learn.h wants to know of measurements of one program; borrows from the search. */
+struct learn_scope search_learn_scope(const struct search *s, uint32_t program);
 /*
  * The memory-free arm's own engine: cold, told what was measured here and nothing else. Made when
  * it is first asked for; borrowed, s->engine itself where that has no sources. ERR_NOMEM and what

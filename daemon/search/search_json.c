@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "eval/feedback.h"
 #include "search/search.h"
+#include "search/spend.h"
 
 enum { FEEDBACK_BUDGET = 6000 }; /* bytes of the text that a proposer is given */
 
@@ -42,7 +43,7 @@ json_t *search_summary(const struct search *s)
     json_object_set_new(doc, "evaluations", json_integer((json_int_t)search_measured(s)));
     if (champion != NULL) {
         json_object_set_new(doc, "best_objective", json_real(factor(search_best_q(s))));
-        json_object_set_new(doc, "best_assignment", space_to_json(s->space, champion->a));
+        json_object_set_new(doc, "best_assignment", space_to_json(trial_space(s, champion), champion->a));
     }
     return doc;
 }
@@ -59,8 +60,8 @@ static json_t *best_json(const struct search *s)
         return json_null();
     sd = 1e-6 * (double)t->sd_q / sqrt((double)s->champion_n);
     /* 1.96 standard deviations of the log of the objective: a 95 % interval */
-    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:I, s:o}", "program", s->scope.program.hex,
-                     "assignment", space_to_json(s->space, t->a), "evaluation", (json_int_t)t->n,
+    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:I, s:o}", "program", search_program_id(s, t->program).hex,
+                     "assignment", space_to_json(trial_space(s, t), t->a), "evaluation", (json_int_t)t->n,
                      "objective", exp(log_best), "ci_low", exp(log_best - 1.96 * sd), "ci_high",
                      exp(log_best + 1.96 * sd), "measurements", (json_int_t)s->champion_n,
                      "roofline", real_or_null(t->roofline));
@@ -75,9 +76,7 @@ static int take_feedback(void *ctx, uint64_t seq, const json_t *event)
     return 1;
 }
 
-/* What was told of a trial's own measurement, or of the one it shares; NULL when nothing was kept.
- * Owned. */
-static json_t *feedback_of_trial(const struct search *s, const struct trial *t)
+json_t *search_feedback(const struct search *s, const struct trial *t)
 {
     json_t *found = NULL;
     struct err ignored;
@@ -92,7 +91,7 @@ static json_t *feedback_of_trial(const struct search *s, const struct trial *t)
 
 static void set_feedback(json_t *o, const struct search *s, const struct trial *t)
 {
-    json_t *feedback = feedback_of_trial(s, t);
+    json_t *feedback = search_feedback(s, t);
 
     if (feedback != NULL)
         json_object_set_new(o, "feedback", feedback);
@@ -108,8 +107,9 @@ static json_t *curve_json(const struct search *s)
             "{s:I, s:s, s:o, s:o, s:s, s:s, s:o, s:s}", "evaluation", (json_int_t)n, "status",
             t->status, "objective", t->ok ? json_real(factor(t->objective_q)) : json_null(), "best",
             t->has_best ? json_real(factor(t->best_q)) : json_null(), "arm", arm_text(t), "program",
-            s->scope.program.hex, "assignment", space_to_json(s->space, t->a), "node", t->node);
+            search_program_id(s, t->program).hex, "assignment", space_to_json(trial_space(s, t), t->a), "node", t->node);
 
+        spend_add_point(s, t, point);
         if (t->same_as != 0)
             json_object_set_new(point, "same_as", json_integer((json_int_t)t->same_as));
         json_array_append_new(curve, point);
@@ -190,7 +190,7 @@ static json_t *open_trial_json(const struct search *s)
         return json_null();
     return json_pack("{s:I, s:s, s:s, s:s, s:s, s:o}", "evaluation", (json_int_t)t->n, "node",
                      t->node, "title", t->title, "why", t->why, "arm", arm_text(t), "assignment",
-                     space_to_json(s->space, t->a));
+                     space_to_json(trial_space(s, t), t->a));
 }
 
 /* What the baseline took at first and takes now, and a sentence when that differs. */
@@ -215,13 +215,24 @@ static json_t *seeds_json(const struct search *s)
     return seeds;
 }
 
+/* The aims that were set. */
+static json_t *stop_json(const struct search_spec *spec)
+{
+    json_t *stop = json_object();
+
+    if (spec->stop_roofline > 0)
+        json_object_set_new(stop, "roofline", json_real(spec->stop_roofline));
+    if (spec->stop_gain > 0)
+        json_object_set_new(stop, "gain", json_real(spec->stop_gain));
+    return stop;
+}
+
 json_t *search_show_json(const struct search *s)
 {
-    json_t *budget = json_pack("{s:I}", "evals", (json_int_t)s->spec.budget_evals);
+    struct spend spent;
     json_t *show;
 
-    if (s->spec.budget_time_ns)
-        json_object_set_new(budget, "time", json_real((double)s->spec.budget_time_ns / 1e9));
+    spend_of(s, &spent);
     show = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:s}", "id", s->spec.id, "task",
                      s->spec.task, "device", s->spec.device, "set", s->spec.set, "proposer",
                      s->spec.proposer, "strategy", s->spec.strategy, "warm", !s->spec.cold,
@@ -230,11 +241,13 @@ json_t *search_show_json(const struct search *s)
     json_object_set_new(show, "memory", memory_parts_json(search_memory_parts(s)));
     json_object_set_new(show, "seed", json_integer((json_int_t)s->spec.seed));
     json_object_set_new(show, "created", json_integer((json_int_t)s->created_s));
-    json_object_set_new(show, "budget", budget);
-    json_object_set_new(show, "spent",
-                        json_pack("{s:I, s:f, s:f}", "evals", (json_int_t)search_measured(s),
-                                  "time", (double)s->wall_ns / 1e9, "device",
-                                  (double)s->device_ns / 1e9));
+    json_object_set_new(show, "budget", spend_budget_json(&s->spec));
+    json_object_set_new(show, "stop", stop_json(&s->spec));
+    json_object_set_new(show, "spent", spend_json(&spent));
+    json_object_set_new(show, "ledger", spend_ledger_json(&spent));
+    json_object_set_new(show, "notices", spend_notices_json(s));
+    json_object_set_new(show, "scores",
+                        search_has_model(s) ? scorebook_json(&s->scorebook) : json_null());
     json_object_set_new(show, "best", best_json(s));
     json_object_set_new(show, "gain", search_gain_json(s));
     json_object_set_new(show, "arms", search_arms_json(s));
@@ -327,7 +340,7 @@ static json_t *trials_of_node(const struct search *s, const char *node)
             continue;
         item = json_pack("{s:I, s:s, s:s, s:s, s:o, s:o}", "evaluation", (json_int_t)n, "status",
                          t->measured ? t->status : "under way", "arm", arm_text(t), "why", t->why,
-                         "assignment", space_to_json(s->space, t->a), "objective",
+                         "assignment", space_to_json(trial_space(s, t), t->a), "objective",
                          t->ok ? json_real(factor(t->objective_q)) : json_null());
         if (t->predicted)
             json_object_set_new(item, "predicted",
@@ -366,7 +379,7 @@ static void add_told(json_t *answer, const struct search *s, const char *node)
 {
     const struct trial *t = telling_trial(s, node);
     CLEANUP(buf_release) struct buf text = { .max = FEEDBACK_BUDGET };
-    json_t *feedback = feedback_of_trial(s, t);
+    json_t *feedback = search_feedback(s, t);
     struct err ignored;
 
     if (feedback == NULL)

@@ -5,8 +5,9 @@
  *   U(n) = 3 s + 0.5 r/10 + 0.25 c + 1.5 q + 0.15 [parent is root]
  *        - 2.5 (d-1)/4 x scale - 0.75 f - 0.5 (siblings in flight)
  *
- * with s score, r rating, c confidence, q parent's quality, d difficulty, f failed cycles. Depth is
- * neutral: nothing measured speaks for or against it.
+ * with s score, corrected by what earlier scores were worth, r rating, c confidence, q parent's
+ * quality, d difficulty, f failed cycles. Depth is neutral: nothing measured speaks for or against
+ * it.
  */
 #include "search/select.h"
 
@@ -109,10 +110,18 @@ static double parent_quality(const struct scorer *s, const struct world_node *n)
 
 static double utility_of(const struct select_features *f)
 {
-    return w_score * f->score + w_rating * f->rating / 10 + w_confidence * f->confidence +
+    return w_score * f->corrected + w_rating * f->rating / 10 + w_confidence * f->confidence +
            w_parent * f->parent_quality + w_root * f->under_root -
            w_difficulty * (f->difficulty - 1) / 4 * f->difficulty_scale -
            w_failed * f->failed_cycles - w_in_flight * f->siblings_in_flight;
+}
+
+/* The lexicographic policy is a reference to compare with: it knows no corrections. */
+static double corrected_score(const struct scorer *s, double score)
+{
+    bool as_is = s->p->correction == NULL || s->p->policy == SELECT_LEXICOGRAPHIC;
+
+    return as_is ? score : score_corrected(s->p->correction, score);
 }
 
 static struct select_features features_of(const struct scorer *s, uint32_t index)
@@ -122,6 +131,7 @@ static struct select_features features_of(const struct scorer *s, uint32_t index
     struct select_features f = {
         .node = index,
         .score = n->action.score,
+        .corrected = corrected_score(s, n->action.score),
         .rating = n->rating,
         .confidence = n->confidence,
         .parent_quality = parent_quality(s, n),
@@ -248,13 +258,13 @@ bool select_next(const struct world *w, const struct select_params *p, struct se
 
 static json_t *features_to_json(const struct select_features *f)
 {
-    return json_pack("{s:I, s:s, s:f, s:f, s:f, s:f, s:b, s:i, s:f, s:i, s:i, s:f, s:b}", "node",
-                     (json_int_t)f->node, "id", f->id, "score", f->score, "rating", f->rating,
-                     "confidence", f->confidence, "parent_quality", f->parent_quality, "under_root",
-                     f->under_root, "difficulty", f->difficulty, "difficulty_scale",
-                     f->difficulty_scale, "failed_cycles", (int)f->failed_cycles,
-                     "siblings_in_flight", (int)f->siblings_in_flight, "utility", f->utility,
-                     "gated", f->gated);
+    return json_pack("{s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:f, s:i, s:i, s:f, s:b}",
+                     "node", (json_int_t)f->node, "id", f->id, "score", f->score, "corrected",
+                     f->corrected, "rating", f->rating, "confidence", f->confidence,
+                     "parent_quality", f->parent_quality, "under_root", f->under_root, "difficulty",
+                     f->difficulty, "difficulty_scale", f->difficulty_scale, "failed_cycles",
+                     (int)f->failed_cycles, "siblings_in_flight", (int)f->siblings_in_flight,
+                     "utility", f->utility, "gated", f->gated);
 }
 
 json_t *select_choice_to_json(const struct select_choice *c)
@@ -277,16 +287,19 @@ static int features_from_json(json_t *j, struct select_features *f, struct err *
     json_error_t why;
 
     if (json_unpack_ex(j, &why, JSON_STRICT,
-                       "{s:I, s:s, s:F, s:F, s:F, s:F, s:b, s:i, s:F, s:I, s:I, s:F, s:b}", "node",
-                       &node, "id", &id, "score", &f->score, "rating", &f->rating, "confidence",
-                       &f->confidence, "parent_quality", &f->parent_quality, "under_root",
-                       &under_root, "difficulty", &f->difficulty, "difficulty_scale",
-                       &f->difficulty_scale, "failed_cycles", &failed, "siblings_in_flight",
-                       &siblings, "utility", &f->utility, "gated", &gated) != 0)
+                       "{s:I, s:s, s:F, s?F, s:F, s:F, s:F, s:b, s:i, s:F, s:I, s:I, s:F, s:b}",
+                       "node", &node, "id", &id, "score", &f->score, "corrected", &f->corrected,
+                       "rating", &f->rating, "confidence", &f->confidence, "parent_quality",
+                       &f->parent_quality, "under_root", &under_root, "difficulty", &f->difficulty,
+                       "difficulty_scale", &f->difficulty_scale, "failed_cycles", &failed,
+                       "siblings_in_flight", &siblings, "utility", &f->utility, "gated",
+                       &gated) != 0)
         return err_set(err, ERR_INVALID, "a choice's features are malformed: %s", why.text);
     if (node < 0 || node >= WORLD_NODES_MAX || failed < 0 || failed > UINT32_MAX || siblings < 0 ||
         siblings > WORLD_NODES_MAX || !str_copy(f->id, sizeof(f->id), id))
         return err_set(err, ERR_INVALID, "a choice's node, id or counts are out of range");
+    if (!json_object_get(j, "corrected"))
+        f->corrected = f->score; /* a choice from before there were corrections */
     f->node = (uint32_t)node;
     f->failed_cycles = (uint32_t)failed;
     f->siblings_in_flight = (uint32_t)siblings;
@@ -327,13 +340,19 @@ int select_choice_from_json(const json_t *j, struct select_choice *out, struct e
 
 static int explain_utility(const struct select_features *f, struct buf *out)
 {
+    char score[64];
+
+    if (f->corrected == f->score)
+        snprintf(score, sizeof(score), "score %.2f", f->score);
+    else
+        snprintf(score, sizeof(score), "score %.2f, corrected to %.2f,", f->score, f->corrected);
     return buf_addf(
         out,
-        "Its utility is %.3f: score %.2f gives %+.3f, rating %.1f %+.3f, confidence "
+        "Its utility is %.3f: %s gives %+.3f, rating %.1f %+.3f, confidence "
         "%.2f %+.3f, its parent's quality %.2f %+.3f, being under the root %+.3f, "
         "difficulty %d (weighed by %.2f) %+.3f, %u failed cycle%s %+.3f, %u "
         "sibling%s in flight %+.3f.\n",
-        f->utility, f->score, w_score * f->score, f->rating, w_rating * f->rating / 10,
+        f->utility, score, w_score * f->corrected, f->rating, w_rating * f->rating / 10,
         f->confidence, w_confidence * f->confidence, f->parent_quality,
         w_parent * f->parent_quality, w_root * f->under_root, f->difficulty, f->difficulty_scale,
         -w_difficulty * (f->difficulty - 1) / 4 * f->difficulty_scale, f->failed_cycles,

@@ -8,6 +8,7 @@
 #ifndef KS_SEARCH_SELECT_H
 #define KS_SEARCH_SELECT_H
 
+#include "search/scorebook.h"
 #include "search/world.h"
 #include "search/world_ops.h"
 
@@ -26,16 +27,21 @@ struct select_params {
     uint64_t seed;              /* breaks ties of equal utility */
     const uint32_t *in_flight;  /* nodes being executed: not chosen, and a cost to siblings */
     size_t n_in_flight;
+    /* What the scores' author was right about so far, for the utility policy alone; NULL: scores
+     * are taken as they are. Borrowed. */
+    const struct score_correction *correction;
 };
 
-/* utility, gates 4 and 4, no scaling, nothing in flight. */
+/* utility, gates 4 and 4, no scaling, nothing in flight, no correction. */
 struct select_params select_defaults(void);
 
 /* Everything a choice looked at, for one node. */
 struct select_features {
     uint32_t node;
     char id[WORLD_ID_MAX + 1];
-    double score;          /* 0..1 */
+    double score;          /* 0..1, as the node has it */
+    double corrected;      /* what the utility is computed from; the score itself without a
+                              correction, and under the lexicographic policy */
     double rating;         /* 0..10 */
     double confidence;     /* 0..1 */
     double parent_quality; /* q: parent's over best objective, 0..1; 0.5 under an unsolved root */

@@ -200,7 +200,8 @@ int space_from_json(const struct space *s, const json_t *obj, uint16_t *out, str
                        s->params[p].name, space_shown(given, seen, sizeof(seen)), allowed,
                        space_type_names[s->params[p].type]);
     }
-    memcpy(out, a, s->n * sizeof(*a));
+    if (s->n > 0)
+        memcpy(out, a, s->n * sizeof(*a));
     return 0;
 }
 

@@ -53,7 +53,8 @@ struct space_param {
 struct space; /* opaque */
 
 /*
- * Makes a space of its JSON; `what` names the document in errors. Strict: unknown keys, duplicate
+ * Makes a space of its JSON; `what` names the document in errors. Without parameters it has one
+ * assignment, of nothing (a program that declares no tunables). Strict: unknown keys, duplicate
  * names, empty or repeated values, a default that is no value or that breaks a constraint, a bad
  * constraint, and names that cannot be build macros are ERR_INVALID; caps are ERR_LIMIT.
  */

@@ -208,8 +208,8 @@ static int parse_param(struct space *s, const json_t *obj, struct err *err)
 
 static int parse_params(struct space *s, const json_t *list, struct err *err)
 {
-    if (!json_is_array(list) || json_array_size(list) == 0)
-        return err_set(err, ERR_INVALID, "'parameters' must be a list of at least one parameter");
+    if (!json_is_array(list))
+        return err_set(err, ERR_INVALID, "'parameters' must be a list of parameters");
     if (json_array_size(list) > SPACE_PARAMS_MAX)
         return err_set(err, ERR_LIMIT, "'parameters' has %zu parameters, at most %d are allowed",
                        json_array_size(list), SPACE_PARAMS_MAX);

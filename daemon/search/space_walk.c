@@ -85,6 +85,8 @@ static int walk_all(struct walk *w, bool (*visit)(void *ctx, const uint16_t *a),
 {
     size_t p = 0, from = 0;
 
+    if (w->s->n == 0) /* one assignment: of nothing */
+        return visit(ctx, w->a) ? 0 : 1;
     while (w->steps < WALK_STEPS_MAX) {
         if (advance(w, p, from)) {
             if (p + 1 < w->s->n) {
@@ -149,7 +151,7 @@ int space_enumerate(const struct space *s, const uint16_t *pattern, size_t cap, 
     struct collect c = { .n_params = s->n, .cap = cap };
     int rc;
 
-    c.rows = xgrow(NULL, &c.room, s->n, sizeof(*c.rows));
+    c.rows = xgrow(NULL, &c.room, MAX(s->n, (size_t)1), sizeof(*c.rows));
     rc = collect_all(s, pattern, &c);
     if (rc == 0) {
         *rows = c.rows;
@@ -302,7 +304,8 @@ int space_sample(const struct space *s, const uint16_t *pattern, struct rng *rng
         return sample_row(s, pattern, rng, out, err);
     if (!sample_by_rejection(s, pattern, rng, a) && sample_by_dives(s, pattern, rng, a, err) != 0)
         return -1;
-    memcpy(out, a, s->n * sizeof(*out));
+    if (s->n > 0) /* `out` may be NULL where there is nothing to put */
+        memcpy(out, a, s->n * sizeof(*out));
     return 0;
 }
 
@@ -324,6 +327,8 @@ size_t space_neighbours(const struct space *s, const uint16_t *a, uint16_t *out,
     size_t n = 0;
 
     assert(space_valid(s, a));
+    if (s->n == 0)
+        return 0;
     memcpy(b, a, s->n * sizeof(*a));
     for (size_t p = 0; p < s->n; p++) {
         for (uint16_t v = 0; v < s->params[p].n_values && n < max; v++) {

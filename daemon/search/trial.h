@@ -21,8 +21,10 @@ struct trial {
     char *node;       /* id of the world model's node */
     char *title;      /* of the intent */
     char *why;        /* one sentence */
+    int lane;
+    uint32_t program; /* number in the search (programs.h) */
     char *adopted;    /* where an adopted assignment comes from ("task/device"), "" for none */
-    uint16_t a[SPACE_PARAMS_MAX];
+    uint16_t a[SPACE_PARAMS_MAX]; /* in the program's space */
     enum engine_arm arm;
     bool predicted; /* mean and sd hold a prediction of the log of the objective, noise included */
     double mean, sd;
@@ -54,7 +56,14 @@ struct trial {
     int64_t duel_q, duel_champion_q;
     int64_t best_q; /* champion's objective after this trial; meaningful when has_best */
     bool has_best;
-    uint64_t device_ns;
+    uint64_t device_ns; /* the sum of the four below; old events have the sum alone */
+    uint64_t build_ns, check_ns, timing_ns, duel_ns;
+    /* What the search had spent when it was measured, itself included: what cost curves are drawn
+     * from. */
+    struct trial_spent {
+        uint64_t tokens, wall_ns, device_ns;
+        int64_t usd_q;
+    } spent;
 };
 
 void trial_release(struct trial *t);

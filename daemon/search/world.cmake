@@ -8,6 +8,7 @@ add_library(search_world STATIC
   ${CMAKE_CURRENT_LIST_DIR}/world_ops.c
   ${CMAKE_CURRENT_LIST_DIR}/world_parse.c
   ${CMAKE_CURRENT_LIST_DIR}/world_report.c
+  ${CMAKE_CURRENT_LIST_DIR}/scorebook.c
   ${CMAKE_CURRENT_LIST_DIR}/select.c
   ${CMAKE_CURRENT_LIST_DIR}/stagnation.c)
 target_include_directories(search_world PUBLIC ${PROJECT_SOURCE_DIR}/daemon)

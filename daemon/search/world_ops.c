@@ -691,8 +691,8 @@ static int refuse(struct txn *t, size_t first, struct err *err)
                    r->issues[first].text);
 }
 
-int world_apply(struct world *w, const struct world_edit *e, struct world_report *report,
-                struct err *err)
+static int apply(struct world *w, const struct world_edit *e, bool keep,
+                 struct world_report *report, struct err *err)
 {
     CLEANUP(world_report_release) struct world_report own = { 0 };
     struct txn t = { .w = w, .edit = e, .report = report ? report : &own, .n_before = w->n };
@@ -706,7 +706,22 @@ int world_apply(struct world *w, const struct world_edit *e, struct world_report
     }
     if (t.report->n_issues > issues)
         return refuse(&t, issues, err);
-    txn_commit(&t);
+    if (keep)
+        txn_commit(&t);
+    else
+        txn_rollback(&t);
     assert(world_check(w, &broken) == 0);
     return 0;
+}
+
+int world_apply(struct world *w, const struct world_edit *e, struct world_report *report,
+                struct err *err)
+{
+    return apply(w, e, true, report, err);
+}
+
+int world_try(struct world *w, const struct world_edit *e, struct world_report *report,
+              struct err *err)
+{
+    return apply(w, e, false, report, err);
 }

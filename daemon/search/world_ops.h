@@ -179,5 +179,8 @@ json_t *world_edit_to_json(const struct world_edit *e);
  */
 int world_apply(struct world *w, const struct world_edit *e, struct world_report *report,
                 struct err *err);
+/* Would it be applied? As above, and everything is undone in any case. */
+int world_try(struct world *w, const struct world_edit *e, struct world_report *report,
+              struct err *err);
 
 #endif

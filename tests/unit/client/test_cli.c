@@ -420,15 +420,32 @@ static void tree_is_indented_and_draws_every_node_once(void **state)
 
 static void compare_counts_evaluations_to_within_5_percent(void **state)
 {
-    CLEANUP(outcome_release) struct outcome o = RUN("search", "compare", "s1", "s1");
+    const char *dir = ((struct stage *)*state)->dir;
+    CLEANUP(outcome_release) struct outcome o = RUN("search", "compare", "s1");
     CLEANUP(outcome_release) struct outcome j = RUN("--json", "search", "compare", "s1");
+    CLEANUP(outcome_release) struct outcome twice = RUN("search", "compare", "s1", "s1");
     json_auto_t *doc = json_loads(j.out, 0, NULL);
     const json_t *first = json_array_get(json_object_get(doc, "searches"), 0);
+    char path[160];
 
     expect_part(o.out, "WITHIN 5 %");
+    expect_part(o.out, "gqa on cpu; best of all 2.00x; equal up to 3 evaluations");
+    expect_part(o.out, "crashed=1");
     assert_int_equal(json_integer_value(json_object_get(first, "evaluations_to_within_5_percent")),
                      3);
     assert_int_equal(json_array_size(json_object_get(first, "curve")), 3);
+    assert_int_equal(twice.status, 2);
+    expect_part(twice.err, "search 's1' is given twice");
+    snprintf(path, sizeof(path), "%s/curves.svg", dir);
+    {
+        CLEANUP(outcome_release) struct outcome d = RUN("search", "compare", "s1", "--svg", path);
+        CLEANUP(buf_release) struct buf svg = { .max = 1 << 20 };
+        struct err err;
+
+        assert_int_equal(d.status, 0);
+        assert_ok(file_read(path, &svg, &err), err);
+        expect_part(buf_str(&svg), "gqa on cpu: best so far");
+    }
 }
 
 static void verify_with_problems_is_status_6_and_one_document(void **state)

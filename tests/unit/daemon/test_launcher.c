@@ -485,7 +485,7 @@ static void what_was_recorded_can_be_replayed(void **state)
     turn_until(lab, 4);
     evaluator_free(lab->ev);
     assert_ok(launcher_replay_new(lab->base, path, &lab->ev, &err), err);
-    req = request(lab, "// anything");
+    req = request(lab, "// ok");
     start(lab, &req, &calls[4]);
     assert_int_equal(lab->done, 4); /* never from inside start */
     turn_until(lab, 5);
@@ -532,6 +532,68 @@ static void repeated_records_are_given_in_order(void **state)
     }
 }
 
+/* Lines of older recordings have no source and answer for every program without a line of its own.
+ */
+static void programs_are_told_apart_by_their_source(void **state)
+{
+    static const char sha256_of_mine[] =
+        "46f700c862b11071e96fd31f643afe2c39f18596ab5507c4e70479c2d2306c5e";
+    struct lab *lab = *state;
+    CLEANUP(freep) char *path = in_dir(lab, "recording.jsonl");
+    CLEANUP(buf_release) struct buf text = { .max = 4096 };
+    struct eval_request mine = request(lab, "// mine"), other = request(lab, "// other");
+    struct call calls[4] = { 0 };
+    struct err err;
+
+    for (int old = 0; old < 2; old++)
+        buf_addf(&text,
+                 "{\"definition\":\"d\",\"set\":\"cpu\",\"defines\":{}%s%s%s,\"record\":"
+                 "{\"format\":1,\"status\":\"%s\",\"message\":\"m\",\"definition\":\"d\",\"set\":"
+                 "\"cpu\"}}\n",
+                 old ? "" : ",\"source\":\"", old ? "" : sha256_of_mine, old ? "" : "\"",
+                 old ? "timeout" : "crashed");
+    evaluator_free(lab->ev);
+    for (int old = 1; old >= 0; old--) {
+        size_t len = old ? text.len : (size_t)(strchr(text.data, '\n') + 1 - text.data);
+
+        assert_ok(file_write(path, text.data, len, 0600, &err), err);
+        assert_ok(launcher_replay_new(lab->base, path, &lab->ev, &err), err);
+        lab->done = 0;
+        start(lab, &mine, &calls[2 * old]);
+        turn_until(lab, 1);
+        assert_int_equal(lab->last, EVAL_CRASHED);
+        start(lab, &other, &calls[2 * old + 1]);
+        turn_until(lab, 2);
+        assert_int_equal(lab->last, old ? EVAL_TIMEOUT : EVAL_INFRASTRUCTURE);
+        if (old)
+            evaluator_free(lab->ev);
+    }
+}
+
+static void what_is_recorded_names_its_source(void **state)
+{
+    struct lab *lab = *state;
+    CLEANUP(freep) char *path = in_dir(lab, "recording.jsonl");
+    struct eval_request req = request(lab, "// ok");
+    struct evaluator *recorder;
+    struct call calls[3] = { 0 };
+    struct err err;
+
+    assert_ok(launcher_record_new(lab->ev, path, &recorder, &err), err);
+    lab->ev = recorder;
+    start(lab, &req, &calls[0]);
+    turn_until(lab, 1);
+    evaluator_free(lab->ev);
+    assert_ok(launcher_replay_new(lab->base, path, &lab->ev, &err), err);
+    start(lab, &req, &calls[1]);
+    turn_until(lab, 2);
+    assert_int_equal(lab->last, EVAL_OK);
+    req = request(lab, "// ok, but for a word");
+    start(lab, &req, &calls[2]);
+    turn_until(lab, 3);
+    assert_int_equal(lab->last, EVAL_INFRASTRUCTURE);
+}
+
 static void a_damaged_recording_is_refused_with_its_line(void **state)
 {
     struct lab *lab = *state;
@@ -566,6 +628,8 @@ int main(void)
         IN_LAB(job_folders_of_a_killed_daemon_are_removed),
         IN_LAB(what_was_recorded_can_be_replayed),
         IN_LAB(repeated_records_are_given_in_order),
+        IN_LAB(programs_are_told_apart_by_their_source),
+        IN_LAB(what_is_recorded_names_its_source),
         IN_LAB(a_damaged_recording_is_refused_with_its_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

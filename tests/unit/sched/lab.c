@@ -7,6 +7,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "search/author.h"
 #include "search/outcome.h"
 #include "search/planner.h"
 #include "unit/test.h"
@@ -76,11 +77,19 @@ void lab_close(struct lab *lab)
     lab->kb = NULL;
 }
 
+/* What a model is told of the laboratory. */
+static json_t *lab_brief(const struct lab_run *run)
+{
+    return json_pack("{s:s, s:s, s:s, s:{s:s, s:s}}", "family", "lab", "definition", run->task,
+                     "language", "c", "device", "class", "cpu-avx2", "kind", "cpu");
+}
+
 static struct search *store_search(struct lab *lab, const struct lab_run *run)
 {
-    json_t *space = lab_space(), *doc;
+    json_t *space = lab->strategy ? json_pack("{s:[]}", "parameters") : lab_space(), *doc;
     json_t *program = json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", "c", "settings", "-O3",
-                                "source", "int ks_kernel;", "family", "lab", "space", space);
+                                "source", lab->strategy ? LAB_SEED_SOURCE : "int ks_kernel;",
+                                "family", "lab", "space", space);
     struct search_scope scope = {
         .family = "lab",
         .shape = (char *)run->shape,
@@ -97,18 +106,23 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
     struct search_spec spec = { .task = (char *)run->task,
                                 .device = "cpu",
                                 .set = "cpu",
-                                .proposer = "builtin",
-                                .strategy = "world-model",
+                                .proposer = lab->strategy ? "queue" : "builtin",
+                                .strategy = (char *)(lab->strategy ? lab->strategy : "world-model"),
                                 .policy = SELECT_UTILITY,
                                 .cold = run->cold,
                                 .without = lab->without,
                                 .seed = run->seed,
                                 .budget_evals = run->evals,
-                                .window = 1 };
+                                .window = lab->window ? lab->window : 1,
+                                .lanes = lab->lanes ? lab->lanes : 1 };
     struct kb_batch *b = kb_batch_new(lab->kb);
     struct search *s;
     struct err err;
 
+    if (lab->strategy)
+        scope.brief = lab_brief(run);
+    if (lab->limit)
+        lab->limit(&spec);
     assert_ok(id_of_json(program, &scope.program, &err), err);
     snprintf(spec.id, sizeof(spec.id), "%s", run->id);
     doc = search_document(&spec, &scope, 1700000000);
@@ -122,6 +136,7 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
     json_decref(space);
     json_decref(scope.features);
     json_decref(scope.relatives);
+    json_decref(scope.brief);
     return s;
 }
 
@@ -161,6 +176,22 @@ static double worth_of(const struct lab *lab, const struct space *space, const u
     return lab->worth(lab, space, live);
 }
 
+double lab_program_worth(const struct search *s, const struct trial *t)
+{
+    const struct space *space = trial_space(s, t);
+    const char *said = strstr(search_program_source(s, t->program), "worth=");
+    double worth = said ? strtod(said + strlen("worth="), NULL) : 0;
+
+    for (size_t p = 0; p < space_n(space); p++)
+        worth -= 0.1 * (space_param(space, p)->n_values - 1 - t->a[p]);
+    return worth;
+}
+
+static double worth_at(const struct lab *lab, const struct search *s, const struct trial *t)
+{
+    return search_has_model(s) ? lab_program_worth(s, t) : worth_of(lab, s->space, t->a);
+}
+
 /* The digest of what an assignment compiles to, and "known" when the search measured it before. */
 static void set_object(struct lab *lab, const struct search *s, const uint16_t *a, char object[65],
                        struct eval_result *r)
@@ -179,10 +210,10 @@ static void set_object(struct lab *lab, const struct search *s, const uint16_t *
     }
 }
 
-static struct eval_result measure(struct lab *lab, const struct search *s, const uint16_t *a,
-                                  const uint16_t *champion)
+static struct eval_result measure(struct lab *lab, const struct search *s, const struct trial *t,
+                                  const struct trial *champion)
 {
-    double worth = worth_of(lab, s->space, a);
+    double worth = worth_at(lab, s, t);
     struct eval_result r = { .status = isnan(worth) ? EVAL_BUILD_FAILED : EVAL_OK,
                              .message = isnan(worth) ? "it does not build: /usr/x.c" : "",
                              .definition = s->spec.task,
@@ -198,7 +229,7 @@ static struct eval_result measure(struct lab *lab, const struct search *s, const
     }
     if (champion != NULL) {
         r.has_champion = true;
-        r.vs_champion.ratio = exp(worth - worth_of(lab, s->space, champion));
+        r.vs_champion.ratio = exp(worth - worth_at(lab, s, champion));
         r.vs_champion.ci_low = r.vs_champion.ratio * 0.99;
         r.vs_champion.ci_high = r.vs_champion.ratio * 1.01;
     }
@@ -208,7 +239,7 @@ static struct eval_result measure(struct lab *lab, const struct search *s, const
 static bool record(struct lab *lab, struct search **s)
 {
     struct trial *t = search_open_trial(*s), *champion = search_trial(*s, (*s)->champion);
-    struct eval_result r = measure(lab, *s, t->a, NULL), duel;
+    struct eval_result r = measure(lab, *s, t, NULL), duel;
     struct outcome o = { .result = &r, .wall_ns = NS_PER_SEC, .seed = t->n };
     struct journal j;
     char object[65];
@@ -221,7 +252,7 @@ static bool record(struct lab *lab, struct search **s)
         r.message = "the times scatter";
     }
     if (outcome_wants_duel(*s, &r)) {
-        duel = measure(lab, *s, t->a, champion->a);
+        duel = measure(lab, *s, t, champion);
         o.duel = &duel;
     }
     assert_ok(journal_open(&j, *s, &lab->clock.clock, &err), err);
@@ -234,6 +265,62 @@ struct search *lab_begin(struct lab *lab, const struct lab_run *run)
     return store_search(lab, run);
 }
 
+/* ---- A language model ---- */
+
+static struct prompts *prompts; /* the built-in ones; loaded once, kept to the end */
+
+static void answer_call(struct lab *lab, struct search *s, const struct call *c, struct journal *j)
+{
+    struct call_request req;
+    struct err err;
+    char *text;
+
+    assert_ok(call_request_read(s, c, &req, &err), err);
+    lab->asked++;
+    text = lab->model(lab, &req.req);
+    if (text != NULL) {
+        struct llm_answer a = { .text = text,
+                                .model = "script",
+                                .tokens_in = strlen(req.req.prompt) / 4,
+                                .tokens_out = strlen(text) / 4,
+                                .usd_q = 1000,
+                                .seconds = 1 };
+
+        assert_ok(journal_add(j, call_answered_event(c->n, &a), &err), err);
+    }
+    free(text);
+    call_request_release(&req);
+}
+
+/* All that is asked is answered in one write; NULL of the model leaves a call open. */
+static bool answer_calls(struct lab *lab, struct search **s)
+{
+    const struct call *c = calls_unanswered(&(*s)->calls, 0);
+    struct journal j;
+    struct err err;
+
+    if (c == NULL)
+        return false;
+    assert_ok(journal_open(&j, *s, &lab->clock.clock, &err), err);
+    for (; c != NULL; c = calls_unanswered(&(*s)->calls, c->n))
+        answer_call(lab, *s, c, &j);
+    if (json_array_size(j.events) == 0) {
+        journal_close(&j);
+        return false;
+    }
+    write_step(lab, &j, s);
+    return true;
+}
+
+static int plan(const struct search *s, struct journal *j, struct err *err)
+{
+    if (!search_has_model(s))
+        return planner_step(j, err);
+    if (prompts == NULL && prompts_load(NULL, &prompts, err) != 0)
+        return -1;
+    return author_step(j, prompts, err);
+}
+
 bool lab_step(struct lab *lab, struct search **s)
 {
     uint64_t before = search_measured(*s);
@@ -243,10 +330,15 @@ bool lab_step(struct lab *lab, struct search **s)
         struct err err;
 
         assert_ok(journal_open(&j, *s, &lab->clock.clock, &err), err);
-        assert_ok(planner_step(&j, &err), err);
+        assert_ok(plan(*s, &j, &err), err);
         assert_ok(world_check((*s)->world, &err), err);
-        if (!write_step(lab, &j, s) || search_open_trial(*s) == NULL)
+        if (!write_step(lab, &j, s))
             continue;
+        if (search_open_trial(*s) == NULL) {
+            if (search_has_model(*s) && !search_is_over((*s)->state) && !answer_calls(lab, s))
+                return false; /* nobody answers */
+            continue;
+        }
         if (record(lab, s))
             assert_ok(world_check((*s)->world, &err), err);
     }
@@ -284,7 +376,8 @@ char *lab_final_state(const struct search *s)
     json_object_set_new(show, "tree", tree);
     json_object_set_new(show, "explain", explain);
     json_object_set_new(show, "next_seq", json_integer((json_int_t)s->next_seq));
-    json_object_set_new(show, "stagnation", json_integer(s->stagnation.a * 1000 + s->stagnation.b));
+    json_object_set_new(show, "stagnation",
+                        json_integer(s->lanes[0].stagnation.a * 1000 + s->lanes[0].stagnation.b));
     text = jsonx_canonical(show);
     json_decref(show);
     return text;

@@ -24,8 +24,15 @@ struct lab {
     /* 1 + the parameter that neither worth nor compiled object depends on; 0: no objects are told.
      */
     size_t dead;
-    size_t timed;      /* evaluations that were measured rather than known, duels not counted */
-    size_t commits;    /* durable writes so far */
+    size_t timed;   /* evaluations that were measured rather than known, duels not counted */
+    size_t commits; /* durable writes so far */
+    /* With a language model (lab_llm.h): who answers, and what a program is worth. */
+    char *(*model)(struct lab *lab, const struct llm_request *req);
+    void *model_ctx;
+    const char *strategy;   /* with a language model; NULL: the built-in proposer */
+    uint32_t lanes, window; /* 0: 1 */
+    void (*limit)(struct search_spec *spec); /* sets other budgets; NULL: none */
+    size_t asked;                            /* requests that were put to it, lost ones included */
     size_t crash_at;   /* after this many writes the search is dropped and loaded again; 0: never */
     bool crash_before; /* the write itself is lost: the batch is dropped instead of committed */
 };
@@ -44,6 +51,12 @@ struct lab_run {
     bool cold;
     uint64_t seed, evals;
 };
+/* The program that a search with a model begins with: lab_worth of it is 0. */
+#define LAB_SEED_SOURCE "int ks_kernel; /* worth=0 */"
+/* What a program of a model is worth: the number after "worth=" in its source, NAN for "worth=nan",
+ * plus what its tunables add (0.1 less per step away from the last value). */
+double lab_program_worth(const struct search *s, const struct trial *t);
+
 /* Runs a search to its end; the caller frees it. */
 struct search *lab_search(struct lab *lab, const struct lab_run *run);
 /* The same in steps: a search that has not begun, and one evaluation more of it (or its end, which

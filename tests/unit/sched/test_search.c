@@ -54,7 +54,7 @@ static void search_stops_cleanly_at_a_budget_of_one(void **state)
     assert_int_equal(s->state, SEARCH_DONE);
     assert_int_equal(s->n_trials, 1);
     assert_int_equal(s->champion, 1);
-    assert_false(s->in_cycle);
+    assert_false(search_in_cycle(s));
     assert_true(s->wall_ns == NS_PER_SEC);
     assert_string_equal(s->reason, "the budget of evaluations is used up");
     search_free(s);

@@ -233,6 +233,49 @@ static void a_choice_can_be_stored_and_explained(void **state)
     world_free(w);
 }
 
+static void a_correction_weighs_scores_against_the_rest(void **state)
+{
+    struct score_correction blind = { 0, 0.3, 40 }, none = score_correction_none();
+    struct select_params p = select_defaults();
+    struct world *w = world_new();
+    struct buf text = { .max = 4000 };
+    struct select_choice c, read;
+    struct err err;
+    json_t *j;
+
+    (void)state;
+    add(w, "root", "loud", 0.95, 3, 5);
+    add(w, "root", "easy", 0.6, 2, 5);
+    assert_true(select_next(w, &p, &c));
+    assert_string_equal(c.chosen.id, "loud");
+    p.correction = &none; /* changes nothing */
+    assert_true(select_next(w, &p, &read));
+    assert_memory_equal(&c, &read, sizeof(c));
+    p.correction = &blind; /* this author's scores say nothing: the easier node is next */
+    assert_true(select_next(w, &p, &c));
+    assert_string_equal(c.chosen.id, "easy");
+    assert_true(c.chosen.score == 0.6 && c.chosen.corrected == 0.3);
+    /* both are stored and told, and read back */
+    j = select_choice_to_json(&c);
+    assert_ok(select_choice_from_json(j, &read, &err), err);
+    assert_true(read.chosen.score == 0.6 && read.chosen.corrected == 0.3);
+    assert_ok(select_explain(&read, &text, &err), err);
+    assert_non_null(strstr(buf_str(&text), "score 0.60, corrected to 0.30, gives +0.900"));
+    /* a choice stored before there were corrections */
+    json_object_del(json_object_get(j, "chosen"), "corrected");
+    json_object_del(json_object_get(j, "runner_up"), "corrected");
+    assert_ok(select_choice_from_json(j, &read, &err), err);
+    assert_true(read.chosen.corrected == 0.6 && read.runner_up.corrected == 0.95);
+    json_decref(j);
+    /* the reference policy knows no corrections */
+    p.policy = SELECT_LEXICOGRAPHIC;
+    assert_true(select_next(w, &p, &c));
+    assert_string_equal(c.chosen.id, "loud");
+    assert_true(c.chosen.corrected == 0.95);
+    buf_release(&text);
+    world_free(w);
+}
+
 static void proposals_are_needed_when_the_frontier_runs_dry(void **state)
 {
     struct world *w = world_new();
@@ -323,6 +366,7 @@ int main(void)
         cmocka_unit_test(a_child_of_an_unsolved_root_has_half_quality_and_a_bonus),
         cmocka_unit_test(ties_are_broken_by_the_seed_and_nothing_else),
         cmocka_unit_test(a_choice_can_be_stored_and_explained),
+        cmocka_unit_test(a_correction_weighs_scores_against_the_rest),
         cmocka_unit_test(proposals_are_needed_when_the_frontier_runs_dry),
         cmocka_unit_test(fallbacks_always_find_a_place),
         cmocka_unit_test(a_mute_model_never_repeats_a_node_beyond_the_limit),

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Planning with a language model: the order of things within a step; see author.h. What is done
+ * with an answer is author_answer.c, what is measured of a program author_measure.c.
+ */
+#include "search/author.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "search/author_priv.h"
+#include "search/outcome.h"
+#include "search/scores.h"
+#include "search/select.h"
+#include "search/strategy.h"
+
+/* ---- Small events ---- */
+
+int author_edit(struct author *a, struct world_edit *edit, struct err *err)
+{
+    json_t *stored = edit->n_ops > 0 ? world_edit_to_json(edit) : NULL;
+
+    world_edit_release(edit);
+    if (stored == NULL)
+        return 0;
+    return journal_add(a->j, json_pack("{s:s, s:o}", "type", "edited", "edit", stored), err);
+}
+
+int author_lane_event(struct author *a, const char *type, const struct lane *l, json_t *more,
+                      struct err *err)
+{
+    json_t *ev = json_pack("{s:s, s:I, s:s}", "type", type, "lane", (json_int_t)(l - a->s->lanes),
+                           "node", l->node);
+
+    if (ev != NULL && more != NULL)
+        json_object_update(ev, more);
+    json_decref(more);
+    return journal_add(a->j, ev, err);
+}
+
+static int finish(struct author *a, const char *reason, struct err *err)
+{
+    bool failed = a->s->champion == 0;
+
+    return journal_add(
+        a->j, json_pack("{s:s, s:s}", "type", failed ? "failed" : "done", "reason", reason), err);
+}
+
+/* ---- Asking ---- */
+
+/* The event of a text that prompts begin with; stored when it is new. */
+static int store_text(struct author *a, const char *text, uint64_t *seq, struct err *err)
+{
+    const struct search *s = a->s;
+    char hash[LLM_HASH_HEX + 1];
+
+    llm_request_hash("text", 1, text, "", "", NULL, hash);
+    for (size_t i = 0; i < MIN(s->n_texts, (size_t)SEARCH_TEXTS_MAX); i++)
+        if (strcmp(s->texts[i].hash, hash) == 0) {
+            *seq = s->texts[i].seq;
+            return 0;
+        }
+    *seq = s->next_seq;
+    return journal_add(
+        a->j, json_pack("{s:s, s:s, s:s}", "type", "text", "hash", hash, "text", text), err);
+}
+
+static json_t *asked_event(const struct author *a, const struct prompt_ask *ask,
+                           const struct prompt *p, uint64_t system, uint64_t prefix)
+{
+    char hash[LLM_HASH_HEX + 1];
+    json_t *ev;
+
+    llm_request_hash(call_kind_name(ask->kind), ask->attempt, p->system, p->prefix, p->text,
+                     p->schema_name, hash);
+    ev = json_pack("{s:s, s:I, s:s, s:i, s:i, s:s, s:I, s:I, s:s, s:O}", "type", "asked", "call",
+                   (json_int_t)a->s->calls.n + 1, "kind", call_kind_name(ask->kind), "lane",
+                   ask->lane, "try", (int)ask->attempt, "hash", hash, "system", (json_int_t)system,
+                   "prefix", (json_int_t)prefix, "prompt", p->text, "sections", p->sections);
+    if (ev != NULL && ask->lane >= 0)
+        json_object_set_new(ev, "node", json_string(a->s->lanes[ask->lane].node));
+    if (ev != NULL && ask->insights != NULL)
+        json_object_set_new(ev, "insights", warm_model_ids(ask->insights));
+    return ev;
+}
+
+int author_ask(struct author *a, struct prompt_ask *ask, struct err *err)
+{
+    json_t *insights = NULL;
+    struct prompt p;
+    uint64_t system = 0, prefix = 0;
+    int rc;
+
+    if (warm_model_insights(a->s, ask->lane, &insights, err) != 0)
+        return -1;
+    ask->insights = insights;
+    rc = prompt_make(a->prompts, a->s, ask, &p, err);
+    if (rc == 0) {
+        rc = store_text(a, p.system, &system, err);
+        if (rc == 0)
+            rc = store_text(a, p.prefix, &prefix, err);
+        if (rc == 0)
+            rc = journal_add(a->j, asked_event(a, ask, &p, system, prefix), err);
+        prompt_release(&p);
+    }
+    ask->insights = NULL;
+    json_decref(insights);
+    return rc;
+}
+
+/* ---- The beginning ---- */
+
+static int begin(struct author *a, struct err *err)
+{
+    json_t *seeds = json_array();
+    json_t *event = json_pack("{s:s, s:o}", "type", "seeded", "seeds", seeds);
+
+    if (!a->s->spec.cold && warm_model_seed(a->s, event, seeds, err) != 0) {
+        json_decref(event);
+        return -1;
+    }
+    if (journal_add(a->j, json_pack("{s:s}", "type", "started"), err) != 0) {
+        json_decref(event);
+        return -1;
+    }
+    return journal_add(a->j, event, err);
+}
+
+/* ---- Cycles ---- */
+
+static struct lane *free_lane(const struct search *s)
+{
+    unsigned used = 0;
+    struct lane *first = NULL;
+
+    for (unsigned i = 0; i < LANES_MAX; i++) {
+        const struct lane *l = &s->lanes[i];
+
+        used += l->stage != LANE_CLOSED;
+        if (l->stage == LANE_CLOSED && first == NULL)
+            first = (struct lane *)l;
+    }
+    return used < s->spec.lanes ? first : NULL;
+}
+
+/* The program that a node starts from: its parent's solution; the champion's in a flat list. */
+static uint32_t base_of(const struct search *s, uint32_t node)
+{
+    const struct world_node *n = world_get(s->world, node);
+    const struct trial *champion = search_trial(s, s->champion);
+    struct id id;
+    uint32_t p;
+
+    if (s->strategy->flat)
+        return champion ? champion->program : 0;
+    str_copy(id.hex, sizeof(id.hex), world_get(s->world, n->parent)->evidence.program);
+    p = search_program_find(s, &id);
+    return p != PROGRAM_NONE ? p : 0;
+}
+
+int author_cycle(struct author *a, uint32_t node, uint32_t base, json_t *more, struct err *err)
+{
+    struct search *s = a->s;
+    const struct world_node *n = world_get(s->world, node);
+    const struct trial *best = search_trial(s, search_program_best(s, base));
+    struct lane *l = free_lane(s);
+    json_t *ev = json_pack("{s:s, s:I, s:I, s:s, s:s, s:I}", "type", "cycle", "cycle",
+                           (json_int_t)s->cycle + 1, "lane", (json_int_t)(l - s->lanes), "node",
+                           n->id, "title", n->action.title[0] ? n->action.title : n->choice,
+                           "program", (json_int_t)base);
+
+    if (best != NULL)
+        json_object_set_new(ev, "base_q", json_integer(best->objective_q));
+    json_object_update(ev, more);
+    json_decref(more);
+    return journal_add(a->j, ev, err);
+}
+
+/* Begins a cycle on a node that the system inserts under the root. */
+int author_cycle_on_new(struct author *a, const char *title, uint32_t base, const char *why,
+                        char id[WORLD_ID_MAX + 1], struct err *err)
+{
+    struct world_edit edit;
+    struct world_spec *spec;
+
+    snprintf(id, WORLD_ID_MAX + 1, "c%llu", (unsigned long long)a->s->cycle + 1);
+    world_edit_init(&edit, WORLD_BY_SYSTEM, "propose", a->s->n_trials + 1);
+    spec = &world_edit_add(&edit, WORLD_OP_INSERT, world_get(a->s->world, 0)->id)->spec;
+    world_spec_text(spec, WORLD_SET_ID, id);
+    world_spec_text(spec, WORLD_SET_TITLE, title);
+    world_spec_text(spec, WORLD_SET_CHOICE, title);
+    if (author_edit(a, &edit, err) != 0)
+        return -1;
+    return author_cycle(a, world_find(a->s->world, id), base, json_pack("{s:s}", "why", why), err);
+}
+
+static json_t *choice_of(const struct search *s, const struct select_choice *choice)
+{
+    char why[200];
+
+    snprintf(why, sizeof(why), "chosen by policy %s among %zu executable nodes",
+             select_policy_name(choice->policy), choice->frontier);
+    json_t *more = json_pack("{s:s, s:o}", "why", why, "choice", select_choice_to_json(choice));
+    warm_model_arm(s, more);
+    return more;
+}
+
+static size_t in_flight(const struct search *s, uint32_t out[LANES_MAX])
+{
+    size_t n = 0;
+
+    for (unsigned i = 0; i < LANES_MAX; i++)
+        if (s->lanes[i].stage != LANE_CLOSED)
+            out[n++] = world_find(s->world, s->lanes[i].node);
+    return n;
+}
+
+static bool choose(const struct search *s, struct select_choice *choice)
+{
+    struct score_correction correction = scores_correction(s);
+    struct select_params params = select_defaults();
+    uint32_t busy[LANES_MAX];
+
+    params.policy = s->spec.policy;
+    params.seed = s->spec.seed ^ s->cycle;
+    params.budget_left = 1 - (double)search_measured(s) / (double)s->spec.budget_evals;
+    params.in_flight = busy;
+    params.n_in_flight = in_flight(s, busy);
+    params.correction = &correction;
+    return select_next(s->world, &params, choice);
+}
+
+/* Was the model asked for proposals since the last cycle began? Once is enough. */
+static bool has_proposed(const struct search *s)
+{
+    for (uint64_t n = s->calls.n; n >= 1; n--) {
+        const struct call *c = calls_get(&s->calls, n);
+
+        if (c->kind == CALL_PROPOSE)
+            return c->cycles == s->cycle;
+    }
+    return false;
+}
+
+static bool waits_for_planner(const struct search *s)
+{
+    for (uint64_t n = s->calls.n; n >= 1; n--) {
+        const struct call *c = calls_get(&s->calls, n);
+
+        if (c->lane < 0 && !c->used)
+            return true;
+    }
+    return false;
+}
+
+/* A best node without an open child, or an empty frontier, after the model was asked: a generic
+ * small step. */
+static int fall_back(struct author *a, struct err *err)
+{
+    struct world_edit edit;
+
+    select_best_edit(a->s->world, a->s->n_trials, &edit);
+    return author_edit(a, &edit, err);
+}
+
+/* How many evaluations are bound to come of the lanes that are open: each wants one at least. */
+static bool budget_left_for_cycle(const struct search *s)
+{
+    uint64_t bound = search_measured(s);
+
+    for (unsigned i = 0; i < LANES_MAX; i++)
+        bound += lane_in_cycle(&s->lanes[i]);
+    return bound < s->spec.budget_evals;
+}
+
+static int cycle_by_plan(struct author *a, bool *moved, struct err *err)
+{
+    struct search *s = a->s;
+    struct select_choice choice;
+
+    if (waits_for_planner(s))
+        return 0;
+    if (select_needs_proposals(s->world) && !has_proposed(s)) {
+        struct prompt_ask ask = { .kind = CALL_PROPOSE, .lane = -1, .attempt = 1 };
+
+        *moved = true;
+        return author_ask(a, &ask, err);
+    }
+    if (!choose(s, &choice)) {
+        if (search_in_cycle(s))
+            return 0; /* what is under way may open more */
+        *moved = true;
+        return world_count(s->world) >= WORLD_NODES_MAX ? finish(a, "its world model is full", err)
+                                                        : fall_back(a, err);
+    }
+    *moved = true;
+    return author_cycle(a, choice.chosen.node, base_of(s, choice.chosen.node),
+                        choice_of(s, &choice), err);
+}
+
+static int cycle_by_strategy(struct author *a, bool *moved, struct err *err)
+{
+    struct search *s = a->s;
+    struct strategy_step step;
+    char id[WORLD_ID_MAX + 1];
+
+    if (world_count(s->world) >= WORLD_NODES_MAX) {
+        if (search_in_cycle(s))
+            return 0;
+        *moved = true;
+        return finish(a, "its world model is full", err);
+    }
+    *moved = true;
+    s->strategy->next(s, s->cycle + 1, &step);
+    return author_cycle_on_new(a, step.title, step.parents[0], s->strategy->help, id, err);
+}
+
+/* The next cycle of a free lane. */
+static int new_cycle(struct author *a, bool *moved, struct err *err)
+{
+    struct search *s = a->s;
+
+    if (free_lane(s) == NULL || !budget_left_for_cycle(s))
+        return 0;
+    if (s->cycle == 0) {
+        *moved = true;
+        return author_seed(a, err);
+    }
+    /* nothing is planned before what the search begins with is measured */
+    if (search_measured(s) == 0)
+        return 0;
+    if (warm_model_adopt(a, moved, err) != 0)
+        return -1;
+    if (*moved)
+        return 0;
+    if (s->strategy->next != NULL)
+        return cycle_by_strategy(a, moved, err);
+    if (s->strategy->plans && !author_has_asked(s, CALL_INIT)) {
+        struct prompt_ask ask = { .kind = CALL_INIT, .lane = -1, .attempt = 1 };
+
+        *moved = true;
+        return author_ask(a, &ask, err);
+    }
+    return cycle_by_plan(a, moved, err);
+}
+
+bool author_has_asked(const struct search *s, enum call_kind kind)
+{
+    for (uint64_t n = 1; n <= s->calls.n; n++)
+        if (calls_get(&s->calls, n)->kind == kind)
+            return true;
+    return false;
+}
+
+/* ---- Lanes ---- */
+
+static enum call_kind next_kind(const struct search *s, const struct lane *l)
+{
+    if (l->rounds == 0)
+        return s->strategy->first;
+    return l->best != 0 ? CALL_IMPROVE : CALL_DEBUG;
+}
+
+/* Why the cycle of a lane that wants a program is over; NULL while it is not. */
+static const char *cycle_over(const struct search *s, const struct lane *l, char *why, size_t size)
+{
+    unsigned most = s->strategy->rounds ? s->strategy->rounds : AUTHOR_ROUNDS_MAX;
+
+    if (l->base == 0 && l->program == 0 && strcmp(l->node, world_get(s->world, 0)->id) == 0)
+        return l->rounds > 0 ? "the program that the search begins with is measured" : NULL;
+    if (l->rounds > 0 && stagnation_state(&l->stagnation) != STAGNATION_RUNNING)
+        return stagnation_text(&l->stagnation, why, (unsigned)size);
+    if (l->rounds < most)
+        return NULL;
+    snprintf(why, size, "%u program%s, as many as a cycle may have", l->rounds,
+             l->rounds == 1 ? "" : "s");
+    return why;
+}
+
+static int ask_for_program(struct author *a, const struct lane *l, struct err *err)
+{
+    struct prompt_ask ask = { .kind = next_kind(a->s, l),
+                              .lane = (int)(l - a->s->lanes),
+                              .attempt = 1,
+                              .sample = l->cycle - 1 };
+
+    if (ask.kind == CALL_MUTATE) {
+        struct strategy_step step;
+
+        /* the cycle's own draw: nothing was measured between its beginning and this */
+        a->s->strategy->next(a->s, l->cycle, &step);
+        ask.n_parents = step.n_parents;
+        memcpy(ask.parents, step.parents, sizeof(step.parents));
+    }
+    return author_ask(a, &ask, err);
+}
+
+/* The model hears what came out of a cycle, unless it may not be asked any more. */
+static int tell(struct author *a, const struct lane *l, struct err *err)
+{
+    struct prompt_ask ask = { .kind = l->best != 0 ? CALL_REFINE : CALL_TOO_HARD,
+                              .lane = (int)(l - a->s->lanes),
+                              .attempt = 1 };
+
+    if (spend_talk_exhausted(a->s) != NULL)
+        return author_told(a, l, NULL, "the model cannot be asked any more", err);
+    return author_ask(a, &ask, err);
+}
+
+static int advance(struct author *a, struct lane *l, bool *moved, struct err *err)
+{
+    char text[200];
+    const char *why;
+
+    switch (l->stage) {
+    case LANE_WRITE:
+        *moved = true;
+        why = cycle_over(a->s, l, text, sizeof(text));
+        return why != NULL ? author_end_cycle(a, l, why, err) : ask_for_program(a, l, err);
+    case LANE_MEASURE:
+        if (author_wants_measurement(a->s, l))
+            return 0;
+        *moved = true;
+        return author_round(a, l, search_program_best(a->s, l->program), "", err);
+    case LANE_TELL:
+        *moved = true;
+        return tell(a, l, err);
+    default:
+        return 0;
+    }
+}
+
+/* ---- The end ---- */
+
+/* Nobody waits for this call any more. */
+static int drop_call(struct author *a, const struct call *c, const char *why, struct err *err)
+{
+    return journal_add(a->j,
+                       json_pack("{s:s, s:I, s:b, s:s}", "type", "unanswered", "call",
+                                 (json_int_t)c->n, "dropped", 1, "message", why),
+                       err);
+}
+
+static int drop_calls(struct author *a, int lane, const char *why, struct err *err)
+{
+    uint64_t after = 0;
+    const struct call *c;
+
+    while ((c = calls_unanswered(&a->s->calls, after)) != NULL) {
+        after = c->n;
+        if (c->lane == lane && drop_call(a, c, why, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Closes what is open, one thing a time; then the search is over. */
+static int wind_down(struct author *a, const char *why, struct err *err)
+{
+    struct search *s = a->s;
+
+    for (int i = 0; i < LANES_MAX; i++) {
+        struct lane *l = &s->lanes[i];
+
+        if (lane_in_cycle(l))
+            return drop_calls(a, i, why, err) != 0 ? -1 : author_end_cycle(a, l, why, err);
+        if (l->stage == LANE_TELL)
+            return tell(a, l, err);
+        if (l->stage == LANE_TELLING && spend_talk_exhausted(s) != NULL)
+            return drop_calls(a, i, why, err) != 0
+                       ? -1
+                       : author_told(a, l, NULL, "the model cannot be asked any more", err);
+        if (l->stage == LANE_TELLING) {
+            a->waits = true;
+            return 0;
+        }
+    }
+    return drop_calls(a, -1, why, err) != 0 ? -1 : finish(a, why, err);
+}
+
+/* ---- The step ---- */
+
+static const char *over(const struct search *s)
+{
+    const char *why = search_exhausted(s);
+
+    if (why == NULL && s->barren >= AUTHOR_BARREN_MAX)
+        why = "the model's answers bring neither programs nor plans";
+    return why;
+}
+
+/* One thing that can be done now; *moved stays false when there is none. */
+static int move(struct author *a, bool *moved, struct err *err)
+{
+    struct search *s = a->s;
+    const struct call *c = calls_unused(&s->calls, 0);
+    const char *why;
+
+    if (c != NULL) {
+        *moved = true;
+        return author_use(a, c, err);
+    }
+    why = over(s);
+    if (why != NULL) {
+        *moved = true;
+        return wind_down(a, why, err);
+    }
+    for (unsigned i = 0; i < LANES_MAX && !*moved; i++)
+        if (advance(a, &s->lanes[i], moved, err) != 0)
+            return -1;
+    if (*moved)
+        return 0;
+    return new_cycle(a, moved, err);
+}
+
+int author_step(struct journal *j, const struct prompts *prompts, struct err *err)
+{
+    struct author a = { j, j->search, prompts, false };
+    struct search *s = j->search;
+
+    if (s->next_seq == 0 && begin(&a, err) != 0)
+        return -1;
+    while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL && !a.waits) {
+        bool moved = false;
+
+        if (move(&a, &moved, err) != 0)
+            return -1;
+        if (moved)
+            continue;
+        /* all that could be asked is asked: now the machine */
+        if (author_measure(&a, &moved, err) != 0)
+            return -1;
+        if (!moved)
+            break;
+    }
+    return 0;
+}

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -DOUT=table.c "-DFILES=a.md;b.md" -P embed_prompts.cmake: the files as a C table.
+set(code "/* Made by embed_prompts.cmake. */\n#include \"search/prompt_files.h\"\n\n")
+set(rows "")
+set(n 0)
+foreach(file IN LISTS FILES)
+  get_filename_component(name "${file}" NAME)
+  file(READ "${file}" hex HEX)
+  string(LENGTH "${hex}" digits)
+  math(EXPR bytes "${digits} / 2")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," list "${hex}")
+  string(APPEND code "static const unsigned char file_${n}[] = { ${list}0 };\n")
+  string(APPEND rows "    { \"${name}\", (const char *)file_${n}, ${bytes} },\n")
+  math(EXPR n "${n} + 1")
+endforeach()
+string(APPEND code "\nconst struct prompt_file prompt_files[] = {\n${rows}};\nconst size_t prompt_files_n = ${n};\n")
+file(WRITE "${OUT}" "${code}")

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sections made of the world model: the tree as compact rows, the path to the node at hand, its
+ * action, and what its beliefs turned out to be worth. See prompt_impl.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "search/prompt_impl.h"
+#include "search/select.h"
+#include "search/strategy.h"
+
+static const double normal_80 = 1.2815515655446004;
+
+/* ---- Rows ---- */
+
+enum { MISSING_ROOM = 100 }; /* for the line that counts what does not fit */
+
+static bool is_under_way(const struct search *s, const char *node)
+{
+    for (size_t i = 0; i < LANES_MAX; i++)
+        if (s->lanes[i].stage != LANE_CLOSED && strcmp(s->lanes[i].node, node) == 0)
+            return true;
+    return false;
+}
+
+static void add_expected(struct buf *row, const struct world_action *a)
+{
+    char factor[32];
+
+    if (!a->has_expected)
+        return;
+    text_factor(factor, sizeof(factor), a->expected);
+    buf_addf(row, " | expects %s", factor);
+    if (a->expected_sd > 0)
+        buf_addf(row, " (sd %.0f %%)", 100 * a->expected_sd);
+}
+
+/* "wrong_value 2, crashed 1" of the node's attempts. */
+static void add_attempts(struct buf *row, const struct world_evidence *e)
+{
+    if (e->attempts == 0 && e->failed_cycles == 0)
+        return;
+    buf_addf(row, " | %u measurements", e->attempts);
+    if (e->failed_cycles > 0)
+        buf_addf(row, ", %u cycles without a pass", e->failed_cycles);
+    for (uint32_t i = 0; i < e->n_failures; i++)
+        buf_addf(row, "%s%s %u", i == 0 ? " (" : ", ", e->failures[i].status, e->failures[i].count);
+    if (e->n_failures > 0)
+        buf_addf(row, ")");
+}
+
+static void add_parent(struct buf *row, const struct world *w, const struct world_node *n)
+{
+    const struct world_node *parent;
+    char factor[32];
+
+    if (n->parent == WORLD_NONE)
+        return;
+    parent = world_get(w, n->parent);
+    buf_addf(row, " | under %s", parent->id);
+    if (world_is_solved(parent)) {
+        text_factor(factor, sizeof(factor), 1e-6 * (double)parent->evidence.objective_q);
+        buf_addf(row, " (%s)", factor);
+    }
+}
+
+static void open_row(struct buf *row, const struct prompt_view *v, const struct world_node *n)
+{
+    buf_addf(row, "- %s: ", n->id);
+    text_line(row, n->action.title, WORLD_LABEL_MAX);
+    buf_addf(row, " | score %.2f | difficulty %d", n->action.score, n->action.difficulty);
+    add_expected(row, &n->action);
+    buf_addf(row, " | rating %.1f, confidence %.2f", n->rating, n->confidence);
+    add_parent(row, v->s->world, n);
+    add_attempts(row, &n->evidence);
+    if (n->graft.search[0] || n->graft.insight[0])
+        buf_addf(row, " | from past searches, similarity %.2f", n->graft.similarity);
+    if (is_under_way(v->s, n->id))
+        buf_addf(row, " | under way");
+    buf_addf(row, "\n");
+}
+
+static void closed_row(struct buf *row, const struct prompt_view *v, const struct world_node *n)
+{
+    char factor[32];
+
+    buf_addf(row, "- %s: ", n->id);
+    text_line(row, n->action.title[0] ? n->action.title : n->kind == WORLD_ROOT ? "start" : "-",
+              WORLD_LABEL_MAX);
+    if (world_is_solved(n)) {
+        text_factor(factor, sizeof(factor), 1e-6 * (double)n->evidence.objective_q);
+        buf_addf(row, " | measured %s", factor);
+    } else {
+        buf_addf(row, " | %s", n->evidence.status);
+    }
+    add_expected(row, &n->action);
+    buf_addf(row, " | rating %.1f, confidence %.2f", n->rating, n->confidence);
+    add_parent(row, v->s->world, n);
+    add_attempts(row, &n->evidence);
+    if (n->notes[0]) {
+        buf_addf(row, " | notes: ");
+        text_line(row, n->notes, 240);
+    }
+    buf_addf(row, "\n");
+}
+
+static void plain_row(struct buf *row, const struct prompt_view *v, const struct world_node *n)
+{
+    buf_addf(row, "- %s: ", n->id);
+    text_line(row, n->choice[0] ? n->choice : n->decision, WORLD_LABEL_MAX);
+    add_parent(row, v->s->world, n);
+    buf_addf(row, "\n");
+}
+
+static void abandoned_row(struct buf *row, const struct prompt_view *v, const struct world_node *n)
+{
+    buf_addf(row, "- %s: ", n->id);
+    text_line(row, n->action.title[0] ? n->action.title : n->choice, WORLD_LABEL_MAX);
+    add_parent(row, v->s->world, n);
+    add_attempts(row, &n->evidence);
+    buf_addf(row, " | why: ");
+    text_line(row, n->reason, 240);
+    buf_addf(row, "\n");
+}
+
+/* ---- Which nodes, in which order ---- */
+
+static int by_promise(const void *a, const void *b, void *world)
+{
+    const struct world_node *x = world_get(world, *(const uint32_t *)a);
+    const struct world_node *y = world_get(world, *(const uint32_t *)b);
+
+    if (x->action.score != y->action.score)
+        return x->action.score > y->action.score ? -1 : 1;
+    if (x->action.difficulty != y->action.difficulty)
+        return x->action.difficulty - y->action.difficulty;
+    if (x->rating != y->rating)
+        return x->rating > y->rating ? -1 : 1;
+    return x->index < y->index ? -1 : 1;
+}
+
+static int by_worth(const void *a, const void *b, void *world)
+{
+    const struct world_node *x = world_get(world, *(const uint32_t *)a);
+    const struct world_node *y = world_get(world, *(const uint32_t *)b);
+
+    if (world_is_solved(x) != world_is_solved(y))
+        return world_is_solved(x) ? -1 : 1;
+    if (world_is_solved(x) && x->evidence.objective_q != y->evidence.objective_q)
+        return x->evidence.objective_q > y->evidence.objective_q ? -1 : 1;
+    return x->index < y->index ? -1 : 1;
+}
+
+static int by_newest(const void *a, const void *b, void *world)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    (void)world;
+    return x > y ? -1 : x < y;
+}
+
+typedef void row_fn(struct buf *row, const struct prompt_view *v, const struct world_node *n);
+typedef int order_fn(const void *a, const void *b, void *world);
+
+/* What nodes are shown as. */
+enum group { GROUP_FRONTIER, GROUP_WAITING, GROUP_PLAIN, GROUP_CLOSED, GROUP_ABANDONED, GROUP_COUNT };
+
+static enum group group_of(const struct world *w, uint32_t i)
+{
+    const struct world_node *n = world_get(w, i);
+
+    if (n->state == WORLD_CLOSED)
+        return GROUP_CLOSED;
+    if (n->state == WORLD_ABANDONED)
+        return GROUP_ABANDONED;
+    if (world_is_executable(w, i))
+        return GROUP_FRONTIER;
+    return n->action.title[0] ? GROUP_WAITING : GROUP_PLAIN;
+}
+
+static const struct group_form {
+    const char *heading, *left_out;
+    double share; /* of what is left of the budget */
+    row_fn *row;
+    order_fn *order;
+} group_forms[GROUP_COUNT] = {
+    [GROUP_FRONTIER] = { "Ready to be carried out, the highest score first:\n", "of the lowest score",
+                         0.5, open_row, by_promise },
+    [GROUP_WAITING] = { "Waiting for their parent to be measured:\n", "of the lowest score", 0.4,
+                        open_row, by_promise },
+    [GROUP_PLAIN] = { "Decisions without an action of their own:\n", "the oldest", 1, plain_row,
+                      by_newest },
+    [GROUP_CLOSED] = { "Carried out and measured, the best first:\n", "the slowest", 0.6, closed_row,
+                       by_worth },
+    [GROUP_ABANDONED] = { "Abandoned (nothing of the same title can be put in their place), the "
+                          "newest first:\n",
+                          "the oldest", 0.7, abandoned_row, by_newest },
+};
+
+/* The order in which groups are written; what one leaves of its share goes to the next. */
+static const enum group group_order[] = { GROUP_FRONTIER, GROUP_CLOSED, GROUP_WAITING,
+                                          GROUP_ABANDONED, GROUP_PLAIN };
+
+static void add_group(struct sheet *s, const struct prompt_view *v, const struct group_form *form,
+                      uint32_t *nodes, size_t n)
+{
+    struct sheet part = sheet_share(s, form->share);
+    size_t shown = 0, start = s->out->len;
+
+    if (n == 0)
+        return;
+    qsort_r(nodes, n, sizeof(*nodes), form->order, v->s->world);
+    part.end -= MIN(sheet_left(&part), MISSING_ROOM);
+    if (!sheet_add(&part, form->heading)) {
+        sheet_addf(s, "(%zu nodes are left out)\n", n);
+        return;
+    }
+    for (; shown < n; shown++) {
+        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
+
+        form->row(&row, v, world_get(v->s->world, nodes[shown]));
+        if (!sheet_add(&part, buf_str(&row)))
+            break;
+    }
+    if (shown == 0)
+        sheet_back(s, start);
+    if (shown < n)
+        sheet_addf(s, "(%zu of %zu left out here, %s)\n", n - shown, n, form->left_out);
+}
+
+int section_tree(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    const struct world *w = v->s->world;
+    struct sheet s = sheet_of(out, budget);
+    uint32_t *nodes = xcalloc((size_t)world_count(w) * GROUP_COUNT + 1, sizeof(*nodes));
+    size_t n[GROUP_COUNT] = { 0 };
+
+    (void)err;
+    for (uint32_t i = 0; i < world_count(w); i++) {
+        enum group g = group_of(w, i);
+
+        if (i > 0 || g == GROUP_CLOSED)
+            nodes[(size_t)g * world_count(w) + n[g]++] = i;
+    }
+    for (size_t k = 0; k < ARRAY_LEN(group_order); k++) {
+        enum group g = group_order[k];
+
+        add_group(&s, v, &group_forms[g], nodes + (size_t)g * world_count(w), n[g]);
+    }
+    free(nodes);
+    return 0;
+}
+
+/* ---- The path to a node, whole ---- */
+
+static void path_row(struct buf *row, const struct world *w, const struct world_node *n)
+{
+    char factor[32];
+
+    buf_addf(row, "- %s (%s)", n->id, world_state_name(n->state));
+    if (world_is_solved(n)) {
+        text_factor(factor, sizeof(factor), 1e-6 * (double)n->evidence.objective_q);
+        buf_addf(row, " measured %s", factor);
+    }
+    buf_addf(row, ": ");
+    text_line(row, n->action.title[0] ? n->action.title : n->kind == WORLD_ROOT ? "start" : "-",
+              WORLD_LABEL_MAX);
+    buf_addf(row, "\n");
+    if (n->decision[0] || n->choice[0]) {
+        buf_addf(row, "  decides: ");
+        text_line(row, n->decision, WORLD_LABEL_MAX);
+        buf_addf(row, " -> ");
+        text_line(row, n->choice, WORLD_LABEL_MAX);
+        buf_addf(row, "\n");
+    }
+    for (size_t i = 0; i < n->n_commitments; i++) {
+        buf_addf(row, "  commits: ");
+        text_line(row, n->commitments[i].param, WORLD_LABEL_MAX);
+        buf_addf(row, " = ");
+        text_line(row, n->commitments[i].value, WORLD_LABEL_MAX);
+        buf_addf(row, "\n");
+    }
+    if (n->impacts[0]) {
+        buf_addf(row, "  impacts:\n");
+        text_block(row, n->impacts, "    ", WORLD_TEXT_MAX);
+    }
+    if (n->notes[0]) {
+        buf_addf(row, "  notes:\n");
+        text_block(row, n->notes, "    ", WORLD_TEXT_MAX);
+    }
+    (void)w;
+}
+
+int section_path(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    const struct world *w = v->s->world;
+    struct sheet s = sheet_of(out, budget);
+    uint32_t path[WORLD_DEPTH_MAX + 2];
+    size_t n = 0, shown = 0;
+    CLEANUP(freep) char **rows = NULL;
+
+    (void)err;
+    if (v->node == WORLD_NONE)
+        return 0;
+    for (uint32_t at = v->node; at != WORLD_NONE && n < ARRAY_LEN(path); at = world_get(w, at)->parent)
+        path[n++] = at;
+    /* The nearest ones count most: as many as fit, then shown from the root down. */
+    rows = xcalloc(n, sizeof(*rows));
+    for (size_t used = MISSING_ROOM; shown < n; shown++) {
+        CLEANUP(buf_release) struct buf row = { .max = 4 * TEXT_ROW_MAX };
+
+        path_row(&row, w, world_get(w, path[shown]));
+        used += row.len;
+        if (used > budget)
+            break;
+        rows[shown] = buf_take(&row);
+    }
+    if (shown < n)
+        sheet_addf(&s, "(%zu nodes nearer to the root are left out)\n", n - shown);
+    for (size_t i = shown; i-- > 0;) {
+        sheet_add(&s, rows[i]);
+        free(rows[i]);
+    }
+    return 0;
+}
+
+int section_summary(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    struct sheet s = sheet_of(out, budget);
+    CLEANUP(buf_release) struct buf block = { .max = 4 * TEXT_ROW_MAX };
+
+    (void)err;
+    if (v->s->summary == NULL || v->s->summary[0] == '\0')
+        return 0;
+    text_block(&block, v->s->summary, "> ", MIN(budget - MIN(budget, 16), TEXT_ROW_MAX));
+    sheet_add(&s, buf_str(&block));
+    return 0;
+}
+
+int section_questions(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    struct sheet s = sheet_of(out, budget);
+    size_t i;
+    const json_t *q;
+
+    (void)err;
+    json_array_foreach(v->s->questions, i, q) {
+        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
+
+        text_line(&row, json_is_string(q) ? json_string_value(q) : "", 600);
+        if (!sheet_addf(&s, "- %s\n", buf_str(&row)))
+            break;
+    }
+    return 0;
+}
+
+/* ---- The node at hand ---- */
+
+int section_action(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    CLEANUP(buf_release) struct buf text = { .max = 8 * TEXT_ROW_MAX };
+    struct sheet s;
+
+    (void)budget;
+    if (v->node == WORLD_NONE)
+        return 0;
+    if (world_action_text(v->s->world, v->node, &text, err) != 0)
+        return -1;
+    s = sheet_of(out, 16 * TEXT_ROW_MAX);
+    sheet_fence(&s, "text", buf_str(&text), false);
+    return 0;
+}
+
+/* Does the strategy keep a list instead of a tree? */
+int section_flat(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    struct sheet s = sheet_of(out, budget);
+
+    (void)err;
+    if (v->s->strategy != NULL && v->s->strategy->flat)
+        sheet_add(&s, "This search keeps a list: every new node is inserted under the root, and each "
+                      "action starts from the best program of its time.\n");
+    return 0;
+}
+
+/* ---- What beliefs turned out to be worth ---- */
+
+int section_outcome(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    const struct world_node *n;
+    struct sheet s = sheet_of(out, budget);
+    char a[32], b[32], reason[160];
+
+    (void)err;
+    if (v->lane == NULL || v->node == WORLD_NONE)
+        return 0;
+    n = world_get(v->s->world, v->node);
+    if (n->action.has_expected) {
+        text_factor(a, sizeof(a), n->action.expected);
+        sheet_addf(&s, "Predicted by the node: %s\n", a);
+    } else {
+        sheet_add(&s, "The node predicted nothing.\n");
+    }
+    if (v->result != NULL) {
+        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
+
+        text_outcome(&row, v->result, 400);
+        sheet_addf(&s, "Measured: %s\n", buf_str(&row));
+        if (v->result->ok && n->action.has_expected)
+            sheet_addf(&s, "Measured over predicted: %.2f\n",
+                       exp(1e-6 * (double)v->result->objective_q - n->action.expected));
+    }
+    if (v->lane->stagnation.has_base && v->result != NULL && v->result->ok) {
+        text_factor(a, sizeof(a), 1e-6 * (double)v->lane->stagnation.base_q);
+        text_factor(b, sizeof(b),
+                    1e-6 * (double)(v->result->objective_q - v->lane->stagnation.base_q));
+        sheet_addf(&s, "It started from a program of %s: the step itself gave %s.\n", a, b);
+    }
+    if (v->lane->stagnation.rounds > 0)
+        sheet_addf(&s, "The cycle ended after %u rounds: %s.\n", v->lane->stagnation.rounds,
+                   stagnation_text(&v->lane->stagnation, reason, sizeof(reason)));
+    if (n->evidence.failed_cycles > 0)
+        sheet_addf(&s, "Cycles on this node without a pass: %u (at %d it is abandoned).\n",
+                   n->evidence.failed_cycles, WORLD_FAILED_CYCLES_MAX);
+    return 0;
+}
+
+/* Predictions of one source against what was measured. */
+struct tally {
+    const char *source;
+    size_t n, inside;
+    double sum;
+};
+
+static struct tally *tally_of(struct tally *list, size_t *n, size_t max, const char *source)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (strcmp(list[i].source, source) == 0)
+            return &list[i];
+    if (*n == max)
+        return NULL;
+    list[*n] = (struct tally){ .source = source };
+    return &list[(*n)++];
+}
+
+static void add_nodes_tally(struct sheet *s, const struct world *w)
+{
+    size_t n = 0;
+    double sum = 0, square = 0;
+
+    for (uint32_t i = 1; i < world_count(w); i++) {
+        const struct world_node *node = world_get(w, i);
+        double d;
+
+        if (!world_is_solved(node) || !node->action.has_expected)
+            continue;
+        d = 1e-6 * (double)node->evidence.objective_q - node->action.expected;
+        n++;
+        sum += d;
+        square += d * d;
+    }
+    if (n > 0)
+        sheet_addf(s,
+                   "Nodes measured so far that predicted a factor: %zu; measured over predicted is %.2f "
+                   "in the mean (typical distance: a factor of %.2f)\n",
+                   n, exp(sum / (double)n), exp(sqrt(square / (double)n)));
+}
+
+int section_calibration(const struct prompt_view *v, size_t budget, struct buf *out,
+                        struct err *err)
+{
+    struct sheet s = sheet_of(out, budget);
+    struct tally list[8];
+    size_t n = 0;
+
+    (void)err;
+    add_nodes_tally(&s, v->s->world);
+    for (size_t i = 0; i < v->s->n_trials; i++) {
+        const struct trial *t = v->s->trials[i];
+        double d = 1e-6 * (double)t->objective_q - t->mean;
+        struct tally *tally;
+
+        if (!t->measured || !t->ok || !t->predicted || t->source == NULL || t->source[0] == '\0')
+            continue;
+        tally = tally_of(list, &n, ARRAY_LEN(list), t->source);
+        if (tally == NULL)
+            continue;
+        tally->n++;
+        tally->sum += d;
+        tally->inside += fabs(d) <= normal_80 * t->sd;
+    }
+    for (size_t i = 0; i < n; i++) {
+        CLEANUP(buf_release) struct buf name = { .max = TEXT_ROW_MAX };
+
+        text_line(&name, list[i].source, SOURCE_NAME_MAX);
+        sheet_addf(&s,
+                   "%s: %zu predictions of measurements; measured over predicted is %.2f in the mean; "
+                   "%zu lay within the predictor's 80 %% interval\n",
+                   buf_str(&name), list[i].n, exp(list[i].sum / (double)list[i].n), list[i].inside);
+    }
+    return 0;
+}
