@@ -3,8 +3,9 @@
 
 # setup_packages KIND...: kinds as in .ci/packages. Quiet unless something has to be installed.
 setup_packages() {
-    local want=() missing=() kind name root=()
-    while read -r kind name; do
+    local want=() missing=() kind name program root=()
+    while read -r kind name program; do
+        [ -n "$program" ] && command -v "$program" >/dev/null && continue
         case " $* " in *" $kind "*) want+=("$name") ;; esac
     done < <(grep -v '^#' "$here/.ci/packages")
     for name in "${want[@]}"; do

@@ -157,6 +157,11 @@ extern const struct command cmd_llm_pending, cmd_llm_take, cmd_llm_answer, cmd_l
 int cli_task_import_recorded(struct cli *cli, const struct command *cmd, struct args *args,
                              const char *path, struct err *err);
 
+/* kb_ksearch.c: imports the run of K-Search in the folder (or beside the world model) `path`, as a
+ * run function of `cmd`. */
+int cli_kb_import_ksearch(struct cli *cli, const struct command *cmd, struct args *args,
+                          const char *path, struct err *err);
+
 /* query.c: one insight with its effect, scope, reasons and evidence, as a query and insight.show
  * give it. */
 void insight_print(const json_t *insight);

@@ -2,6 +2,8 @@
 /* ksearch kb import | stats | verify. */
 #include "cli.h"
 
+#include <string.h>
+
 #include "base/jsonx.h"
 #include "proto/methods.h"
 #include "show.h"
@@ -62,17 +64,22 @@ const struct command cmd_kb_verify = {
 
 /* ---- import ---- */
 
-static const struct pos import_pos[] = { { "FILE", "file", ROW_REQUIRED | ROW_LOCAL,
-                                           "file to import: a pack, or a T4 file, plain or gzip" },
-                                         { 0 } };
+static const struct pos import_pos[] = {
+    { "FILE", "file", ROW_REQUIRED | ROW_LOCAL,
+      "file to import: a pack, or a T4 file, plain or gzip; k-search: the folder of a run" },
+    { 0 }
+};
 
 static const struct opt import_opts[] = {
     { "format", OPT_TEXT, "F", "format", 0,
-      "what the file is: pack, or t4 (a recorded tuning space); else by how it begins" },
+      "what the file is: pack, t4 (a recorded tuning space) or k-search (a run of that program); "
+      "else "
+      "by how it begins" },
     { "task", OPT_TEXT, "T", "task", 0,
-      "t4: recorded task that was measured; made when it is not known" },
+      "t4: recorded task that was measured, made when it is not known; k-search: task that the run "
+      "was for" },
     { "device", OPT_TEXT, "D", "device", 0,
-      "t4: device that it was measured on; made when it is not known" },
+      "t4 and k-search: device that it was measured on; made when it is not known" },
     { 0 }
 };
 
@@ -113,6 +120,8 @@ static int import_run(struct cli *cli, const struct command *cmd, struct args *a
     const char *path = jsonx_str(args->local, "file", "");
     json_auto_t *result = NULL;
 
+    if (strcmp(jsonx_str(args->params, "format", ""), "k-search") == 0)
+        return cli_kb_import_ksearch(cli, cmd, args, path, err);
     if (cli_call_file(cli, cmd->method, args->params, path, &result, err) != 0)
         return err_ctx(err, "kb import '%s'", path);
     cli_show(cli,
@@ -124,7 +133,7 @@ static int import_run(struct cli *cli, const struct command *cmd, struct args *a
 const struct command cmd_kb_import = {
     .group = "kb",
     .name = "import",
-    .summary = "Store what a file holds: a pack, or the records of a tuning space.",
+    .summary = "Store what a file holds: a pack, the records of a tuning space, or a K-Search run.",
     .method = METHOD_KB_IMPORT,
     .pos = import_pos,
     .opts = import_opts,

@@ -21,8 +21,13 @@ static const struct opt start_opts[] = {
     { "device", OPT_TEXT, "D", "device", 0,
       "device to optimise for (the task's only one, else the default)" },
     { "proposer", OPT_TEXT, "P", "proposer", 0,
-      "who proposes: builtin, or random (for comparison) (builtin)" },
-    { "strategy", OPT_TEXT, "S", "strategy", 0, "how the search goes on (world-model)" },
+      "who proposes: builtin, random (for comparison), or a language model: openai, queue, replay "
+      "(builtin)" },
+    { "strategy", OPT_TEXT, "S", "strategy", 0,
+      "how a model's search goes: world-model, no-refine, flat, evolve, best-of-n (world-model)" },
+    { "lanes", OPT_UINT, "N", "lanes", 0, "frontier nodes in flight with a model (1)" },
+    { "window", OPT_UINT, "K", "window", 0,
+      "rounds without gain that end a cycle (1; with a model 3)" },
     { "cold", OPT_FLAG, NULL, "cold", 0,
       "read nothing from memory; what is learned is stored as usual" },
     { "memory", OPT_TEXT, "PARTS", "memory", 0,
@@ -78,6 +83,10 @@ const struct command cmd_search_start = {
         "Without a budget it measures 40 evaluations. --memory parts: adopt (programs measured "
         "again\nhere), plans (parts of other searches' trees), prior (records that inform the "
         "numeric\nengine), live (what other searches find meanwhile).\n"
+        "With a language model (openai: an endpoint of the configuration; queue: whoever answers "
+        "'ksearch\nllm pending'; replay: recorded answers) the search begins with the task's "
+        "baseline; "
+        "the other\nstrategies are control arms on the same evaluator, model and budget.\n"
         "With --watch and --json: {id, state}, then one document per event.\n",
 };
 
@@ -199,6 +208,23 @@ static void show_evaluations(const json_t *search)
     show_table(json_object_get(search, "curve"), "", columns, "");
 }
 
+/* The programs that a language model wrote, by number. */
+static void show_programs(const json_t *search)
+{
+    static const struct column columns[] = {
+        { "PROGRAM", "program", SHOW_TEXT },   { "FROM", "parent", SHOW_TEXT },
+        { "NODE", "node", SHOW_TEXT },         { "STATUS", "status", SHOW_TEXT },
+        { "SPEED", "objective", SHOW_FACTOR }, { "EVALS", "evaluations", SHOW_TEXT },
+        { "WHAT IT IS", "note", SHOW_TEXT },   { 0 }
+    };
+    const json_t *model = json_object_get(search, "model");
+
+    if (json_array_size(json_object_get(model, "programs")) == 0)
+        return;
+    putchar('\n');
+    show_table(json_object_get(model, "programs"), "", columns, "");
+}
+
 /* One thing that the search started from, or that another search found while it ran. */
 static void show_seed(const json_t *seed)
 {
@@ -259,6 +285,8 @@ static void show_cost(const json_t *search, const char *label)
     const json_t *cost = json_object_get(search, label);
     CLEANUP(freep) char *time = show_text_at(cost, "time", SHOW_SECONDS);
     CLEANUP(freep) char *device = show_text_at(cost, "device", SHOW_SECONDS);
+    /* 0 is a bound, but not worth a word when that was spent */
+    double least = strcmp(label, "budget") == 0 ? -0.5 : 0;
     const char *between = "";
 
     if (json_object_size(cost) == 0)
@@ -276,13 +304,47 @@ static void show_cost(const json_t *search, const char *label)
         printf("%s%s of device time", between, device);
         between = ", ";
     }
-    if (jsonx_num(cost, "tokens", 0) > 0) {
+    if (jsonx_num(cost, "tokens", -1) > least) {
         printf("%s%.0f tokens", between, jsonx_num(cost, "tokens", 0));
         between = ", ";
     }
-    if (jsonx_num(cost, "usd", 0) > 0)
+    if (jsonx_num(cost, "usd", -1) > least)
         printf("%s%.2f USD", between, jsonx_num(cost, "usd", 0));
     putchar('\n');
+}
+
+/* Calls to a model by kind, and device time by stage: of searches that ask one. */
+static void show_ledger(const json_t *s)
+{
+    const json_t *ledger = json_object_get(s, "ledger"), *row;
+    size_t i;
+
+    if (json_object_get(json_array_get(ledger, 0), "calls") == NULL)
+        return;
+    json_array_foreach ((json_t *)ledger, i, row) {
+        CLEANUP(freep) char *stage = show_text_at(row, "stage", SHOW_TEXT);
+        CLEANUP(freep) char *seconds = show_text_at(row, "seconds", SHOW_SECONDS);
+
+        printf("  %-10s ", stage);
+        if (json_object_get(row, "calls") != NULL)
+            printf("%lld calls, %lld tokens in, %lld out, %.2f USD, %s\n",
+                   jsonx_int(row, "calls", 0), jsonx_int(row, "tokens_in", 0),
+                   jsonx_int(row, "tokens_out", 0), jsonx_num(row, "usd", 0), seconds);
+        else
+            printf("%lld times, %s\n", jsonx_int(row, "n", 0), seconds);
+    }
+}
+
+static void show_notices(const json_t *s)
+{
+    json_t *notice;
+    size_t i;
+
+    json_array_foreach (json_object_get(s, "notices"), i, notice) {
+        CLEANUP(freep) char *text = show_text(notice, SHOW_TEXT);
+
+        printf("note         %s\n", text);
+    }
 }
 
 static void show_print(const json_t *s)
@@ -310,6 +372,8 @@ static void show_print(const json_t *s)
         show_line(s, lines[i].label, lines[i].path);
     show_cost(s, "budget");
     show_cost(s, "spent");
+    show_ledger(s);
+    show_notices(s);
     show_predictions(s);
     show_best(s);
     show_gain(s);
@@ -318,6 +382,7 @@ static void show_print(const json_t *s)
     if (*jsonx_str(json_object_get(s, "baseline"), "note", ""))
         show_line(s, "note", "baseline.note");
     show_curve(s);
+    show_programs(s);
     show_evaluations(s);
 }
 

@@ -229,6 +229,35 @@ static bool view_memory(struct view *v, const json_t *e)
     return true;
 }
 
+/* What a language model is asked, and what comes of its answers: lines of their own. */
+static bool view_talk(struct view *v, const char *type, const json_t *e)
+{
+    long long call = jsonx_int(e, "call", 0);
+    const json_t *errors = json_object_get(e, "errors");
+    const char *note = jsonx_str(e, "note", "");
+
+    if (strcmp(type, "asked") == 0)
+        view_remember(v,
+                      str_printf("asked  call %lld: %s%s%s%s", call, jsonx_str(e, "kind", "?"),
+                                 *jsonx_str(e, "node", "") ? " for " : "", jsonx_str(e, "node", ""),
+                                 jsonx_int(e, "try", 1) > 1 ? ", once more" : ""));
+    else if (strcmp(type, "answered") == 0)
+        view_remember(v, str_printf("answer to call %lld from %s, %lld tokens", call,
+                                    jsonx_str(e, "model", "?"),
+                                    jsonx_int(e, "tokens_in", 0) + jsonx_int(e, "tokens_out", 0)));
+    else if (strcmp(type, "unanswered") == 0)
+        view_remember(v,
+                      str_printf("no answer to call %lld: %s", call, jsonx_str(e, "message", "?")));
+    else if (strcmp(type, "used") == 0 && json_array_size(errors) > 0)
+        view_remember(v, str_printf("answer to call %lld cannot be used: %s", call,
+                                    json_string_value(json_array_get(errors, 0))));
+    else if (strcmp(type, "program") == 0 && *note)
+        view_remember(v, str_printf("program %lld: %s", jsonx_int(e, "program", 0), note));
+    else
+        return false;
+    return true;
+}
+
 /* Folds one event in; true when there is a new line among the recent ones. */
 static bool view_event(struct view *v, const json_t *e)
 {
@@ -247,7 +276,9 @@ static bool view_event(struct view *v, const json_t *e)
         return view_lost(v, e);
     if (strcmp(type, "shared") == 0 || strcmp(type, "trust") == 0)
         return view_memory(v, e);
-    return strcmp(type, "measured") == 0 && view_measured(v, e);
+    if (strcmp(type, "measured") == 0)
+        return view_measured(v, e);
+    return view_talk(v, type, e);
 }
 
 static size_t view_failed(const struct view *v)

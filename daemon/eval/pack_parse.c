@@ -189,7 +189,9 @@ static void read_template(struct pack *p, const json_t *j)
     if (jsonx_load(p->space_path, PACK_SOURCE_MAX, &p->space, &err) != 0)
         pack_problem(p, "'template.space': %s", err.msg);
     else if (json_array_size(json_object_get(p->space, "parameters")) == 0)
-        pack_problem(p, "'%s' has no list 'parameters'", t.space);
+        pack_problem(
+            p, "'%s' needs a list 'parameters' of at least one: a template is there to be tuned",
+            t.space);
     param_release(template_rows, &t);
 }
 

@@ -67,11 +67,12 @@ static json_t *device_entry(json_t *doc, const char *device)
     return entry;
 }
 
-static int ensure_device(struct kb *kb, struct kb_batch *b, const char *device, json_t **out,
-                         struct err *err)
+int recorded_device_document(struct kb *kb, const char *device, json_t **out, bool *made,
+                             struct err *err)
 {
     char class[DEVICE_NAME_MAX + 16];
 
+    *made = false;
     if (kb_get_doc(kb, KB_DEVICE, device, out, err) == 0)
         return 0;
     if (err->code != ERR_NOT_FOUND)
@@ -84,7 +85,18 @@ static int ensure_device(struct kb *kb, struct kb_batch *b, const char *device, 
     *out = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:[], s:b}", "name", device, "kind",
                      "recorded", "arch", "", "class", class, "model", device, "toolchain", "",
                      "features", "probed", 0);
-    return kb_batch_put_doc(b, KB_DEVICE, device, *out, err);
+    *made = true;
+    return *out ? 0 : err_set(err, ERR_NOMEM, "no memory for device '%s'", device);
+}
+
+static int ensure_device(struct kb *kb, struct kb_batch *b, const char *device, json_t **out,
+                         struct err *err)
+{
+    bool made;
+
+    if (recorded_device_document(kb, device, out, &made, err) != 0)
+        return -1;
+    return made ? kb_batch_put_doc(b, KB_DEVICE, device, *out, err) : 0;
 }
 
 /* ---- Parameters: the union over devices ---- */

@@ -35,6 +35,13 @@ int recorded_import_table(struct kb *kb, const char *task, const char *device,
 int recorded_import_facts(struct kb *kb, const char *task, const char *device,
                           const struct recorded *r, json_t **reply, struct err *err);
 
+/*
+ * The document of a device, or of one that nothing is known of but its name (*made: it is not
+ * stored then). Fresh. ERR_INVALID (a long name), ERR_IO.
+ */
+int recorded_device_document(struct kb *kb, const char *device, json_t **out, bool *made,
+                             struct err *err);
+
 /* The table of a task on a device. ERR_NOT_FOUND, ERR_CORRUPT. */
 int recorded_load(struct kb *kb, const char *task, const char *device, struct recorded **out,
                   struct err *err);

@@ -2,17 +2,24 @@
 /* kb.*: counting and checking the knowledge base, and importing into it. */
 #include <unistd.h>
 
+#include "base/jsonx.h"
+#include "base/mem.h"
 #include "conf.h"
 #include "daemon.h"
+#include "eval/pack.h"
 #include "eval/recorded_store.h"
 #include "exchange.h"
 #include "housekeeping.h"
 #include "kb.h"
+#include "ksearch_import.h"
+#include "ksearch_read.h"
 #include "packfile.h"
 #include "proto/methods.h"
 #include "rpc/answer.h"
 #include "rpc/rpc.h"
+#include "rpc/rpc_search.h"
 #include "search/history.h"
+#include "search/search.h"
 #include "tasks.h"
 
 struct stats_params {
@@ -100,7 +107,7 @@ static void kb_gc_call(struct rpc_call *call, void *params)
 
 /* ---- import ---- */
 
-enum import_format { IMPORT_T4, IMPORT_PACK };
+enum import_format { IMPORT_T4, IMPORT_PACK, IMPORT_KSEARCH };
 
 struct import_params {
     int format;
@@ -109,16 +116,18 @@ struct import_params {
     int file;
 };
 
-static const char *const formats[] = { "t4", "pack", NULL };
+static const char *const formats[] = { "t4", "pack", "k-search", NULL };
 
 static const struct param import_rows[] = {
     { "format", PARAM_ENUM, offsetof(struct import_params, format), 0,
       "what the file is; else a pack is known by how it begins, and all others are t4", 0, 0,
       formats, PARAM_SEEN(struct import_params, by_format) },
     { "task", PARAM_NAME, offsetof(struct import_params, task), 0,
-      "t4: recorded task that was measured; made when it is not known", 0, 0, NULL, 0 },
+      "t4: recorded task that was measured, made when it is not known; k-search: known task that "
+      "the run was for",
+      0, 0, NULL, 0 },
     { "device", PARAM_NAME, offsetof(struct import_params, device), 0,
-      "t4: device that it was measured on; made when it is not known", 0, 0, NULL, 0 },
+      "t4 and k-search: device that it was measured on; made when it is not known", 0, 0, NULL, 0 },
     { 0 },
 };
 
@@ -146,6 +155,80 @@ static int import_pack_run(struct daemon *d, void *params, json_t **result, stru
                            err);
 }
 
+/* The whole file; its offset is not touched. */
+static int read_whole(int fd, struct buf *out, struct err *err)
+{
+    char chunk[1 << 16];
+    ssize_t n;
+
+    while ((n = pread(fd, chunk, sizeof(chunk), (off_t)out->len)) > 0)
+        if (buf_add(out, chunk, (size_t)n, err) != 0)
+            return -1;
+    return n == 0 ? 0 : err_set(err, ERR_IO, "cannot read the file");
+}
+
+static void release_scope(struct search_scope *s)
+{
+    free(s->family);
+    free(s->shape);
+    free(s->dtype);
+    free(s->language);
+    free(s->bottleneck);
+    free(s->device_class);
+    free(s->toolchain);
+    free(s->march);
+    json_decref(s->features);
+    json_decref(s->relatives);
+}
+
+/* Of a task of a pack; of a recorded one what its document says. */
+static int fill_scope(struct daemon *d, const char *task, const json_t *device,
+                      struct search_scope *out, struct err *err)
+{
+    CLEANUP(packs_release) struct packs *packs = packs_take(&d->packs);
+    const struct pack_definition *def = packs_find(packs, task);
+    char *family = NULL, *shape = NULL;
+
+    if (def != NULL && pack_default_set(def) != NULL) {
+        rpc_search_scope(d, def, pack_default_set(def), device, out);
+        return 0;
+    }
+    if (task_scope(d, task, &family, &shape, err) != 0)
+        return -1;
+    *out = (struct search_scope){ .family = family,
+                                  .shape = shape,
+                                  .dtype = xstrdup(""),
+                                  .language = xstrdup(""),
+                                  .bottleneck = xstrdup(""),
+                                  .device_class = xstrdup(jsonx_str(device, "class", "")),
+                                  .toolchain = xstrdup(""),
+                                  .march = xstrdup(""),
+                                  .features = json_object(),
+                                  .relatives =
+                                      json_pack("[{s:s, s:f}]", "task", task, "similarity", 1.0) };
+    return 0;
+}
+
+static int import_ksearch_run(struct daemon *d, void *params, json_t **result, struct err *err)
+{
+    const struct import_params *p = params;
+    CLEANUP(buf_release) struct buf file = { .max = KSEARCH_FILE_MAX };
+    CLEANUP(release_scope) struct search_scope scope = { 0 };
+    struct ksearch_place place = { .task = p->task,
+                                   .device = p->device,
+                                   .scope = &scope,
+                                   .now_s = d->clock->wall_ns(d->clock) / NS_PER_SEC };
+    json_auto_t *device = NULL;
+    bool made;
+
+    if (read_whole(p->file, &file, err) != 0 ||
+        recorded_device_document(d->kb, p->device, &device, &made, err) != 0 ||
+        fill_scope(d, p->task, device, &scope, err) != 0)
+        return -1;
+    place.device_doc = made ? device : NULL;
+    return ksearch_import(d->kb, &place, buf_str(&file), file.len, result, err);
+}
+
 static int format_of_file(int fd)
 {
     char start[PACKFILE_MAGIC_LEN];
@@ -170,7 +253,7 @@ static int check_import(struct daemon *d, const struct import_params *p, struct 
             p->by_format ? "" : "the file does not begin like a pack, and for a tuning space ",
             p->task ? "device" : "task",
             p->task ? "device that was measured on" : "recorded task that was measured");
-    return task_is_free(d, p->task, err);
+    return p->format == IMPORT_KSEARCH ? 0 : task_is_free(d, p->task, err);
 }
 
 static void kb_import_call(struct rpc_call *call, void *params)
@@ -185,7 +268,9 @@ static void kb_import_call(struct rpc_call *call, void *params)
         rpc_fail(call, &err);
         return;
     }
-    rpc_run(call, p->format == IMPORT_PACK ? import_pack_run : import_t4_run);
+    rpc_run(call, p->format == IMPORT_PACK      ? import_pack_run
+                  : p->format == IMPORT_KSEARCH ? import_ksearch_run
+                                                : import_t4_run);
 }
 
 const struct rpc_method rpc_kb_methods[] = {
@@ -196,14 +281,15 @@ const struct rpc_method rpc_kb_methods[] = {
     { METHOD_KB_IMPORT, import_rows, sizeof(struct import_params), RPC_WRITE | RPC_FILE,
       kb_import_call,
       "Store what a file holds: the facts of a pack that a trusted key signed, or the records of a "
-      "tuning space as evaluations of a device, with the evidence that follows. The same file "
-      "again "
-      "changes nothing.",
+      "tuning space as evaluations of a device, with the evidence that follows, or a run of "
+      "K-Search "
+      "as a past search. The same file again changes nothing.",
       "t4: {task, device, assignments, valid, failures{}, parameters, devices[], changed}; pack: "
       "{signer, name, own, made_at_s, embedding, filters{}, facts{new, known, refused}, "
-      "documents{new, known, refused}, named[{line, why}]}",
+      "documents{new, known, refused}, named[{line, why}]}; k-search: {search, task, device, "
+      "changed, nodes, closed, solutions, evaluations, claims, objective, repaired, repairs[], "
+      "left_out, skipped[]}",
       NULL },
-
     { METHOD_KB_STATS, stats_rows, sizeof(struct stats_params), 0, kb_stats_call,
       "Count what the knowledge base holds.",
       "{facts{kind: n}, documents{kind: n}, insights, last_seq, vectors{indexed, pending, exact}, "

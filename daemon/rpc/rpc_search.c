@@ -665,7 +665,7 @@ static void search_cancel(struct rpc_call *call, void *params)
 const struct rpc_method rpc_search_methods[] = {
     { "search.start", start_rows, sizeof(struct start_params), RPC_WRITE, search_start,
       "Starts a search for a fast program for one task on one device. Without a budget it measures "
-      "40 evaluations.",
+      "40 evaluations; with another bound than evaluations alone, these have none.",
       "{id, state}", start_defaults },
     { "search.list", NULL, 0, 0, search_list, "Lists all searches, newest first.",
       "{searches[{id, task, device, cold, warm, seed, state, reason, created, evaluations, "
@@ -675,12 +675,15 @@ const struct rpc_method rpc_search_methods[] = {
     { "search.show", one_rows, sizeof(struct one_params), 0, search_show,
       "Everything about one search: best program, curve of evaluations, seeds from memory.",
       "{id, task, device, set, proposer, strategy, policy, warm, memory[], seed, state, reason, "
-      "created, budget{}, spent{}, best{program, assignment, evaluation, objective, ci_low, "
-      "ci_high, "
+      "created, budget{evals, tokens, usd, time, device}, stop{roofline, gain}, spent{evals, tokens, "
+      "tokens_in, tokens_cached, tokens_out, tokens_estimated, usd, time, device}, ledger[{stage, "
+      "calls, answers, lost, tokens_in, tokens_cached, tokens_out, tokens_estimated, usd, seconds} or "
+      "{stage, n, seconds}], notices[], scores{n, improved, slope, intercept, brier, "
+      "brier_corrected, bins[], factor{}, models[]} or null, "
+      "best{program, assignment, evaluation, objective, ci_low, ci_high, "
       "measurements, roofline}, gain{total, adopted, added, log{}, adoptions}, "
       "arms{memory_free_share, retreat, why, memory, memory_free, shared}, curve[{evaluation, "
-      "status, objective, best, arm, program, "
-      "assignment, node}], "
+      "status, objective, best, arm, program, assignment, node, tokens, usd, device_s, wall_s}], "
       "evaluations, failures{}, seeds[], predictions{n, crps, crps_corrected, coverage80, "
       "coverage80_corrected}, nodes, cycles, trying{}, "
       "baseline{n, first_us, now_us, drift, note}, "

@@ -57,16 +57,15 @@ static void describe_trial(const struct search *s, const struct trial *t, json_t
  */
 static json_t *notice_of(const struct search *s, const json_t *ev)
 {
-    json_t *n = json_deep_copy(ev);
+    static const char *const hidden[] = { "edit",   "memory",   "calibration", "corrected",
+                                          "choice", "feedback", "prompt",      "answer",
+                                          "source", "space",    "gifts" };
+    json_t *n = json_copy((json_t *)ev);
     const struct trial *t = trial_of_event(s, ev);
     char note[240];
 
-    json_object_del(n, "edit");
-    json_object_del(n, "memory");
-    json_object_del(n, "calibration");
-    json_object_del(n, "corrected");
-    json_object_del(n, "choice");
-    json_object_del(n, "feedback");
+    for (size_t i = 0; i < ARRAY_LEN(hidden); i++)
+        json_object_del(n, hidden[i]);
     if (t != NULL)
         describe_trial(s, t, n);
     if (json_object_get(ev, "baseline_q") != NULL && drift_is_notable(&s->drift))
@@ -85,7 +84,8 @@ static void make_notices(struct runner *r, const json_t *events)
     if (r->notices == NULL)
         r->notices = json_array();
     json_array_foreach (events, i, ev)
-        if (strcmp(jsonx_str(ev, "type", ""), "edited") != 0)
+        if (strcmp(jsonx_str(ev, "type", ""), "edited") != 0 &&
+            strcmp(jsonx_str(ev, "type", ""), "text") != 0)
             json_array_append_new(r->notices, notice_of(r->search, ev));
 }
 

@@ -309,7 +309,8 @@ void searches_close(struct searches *ss)
         LIST_FOREACH (n, &ss->live) {
             struct runner *r = LIST_OF(n, struct runner, node);
 
-            if (r->phase != PHASE_IDLE && r->phase != PHASE_STALLED && r->phase != PHASE_QUEUED)
+            if (r->phase != PHASE_IDLE && r->phase != PHASE_WAITING && r->phase != PHASE_STALLED &&
+                r->phase != PHASE_QUEUED)
                 busy = true;
         }
         if (busy)

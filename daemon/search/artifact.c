@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model's answer taken apart: fences, blocks, and the lines that say what it did; see artifact.h.
- * A language is a row of the table at the end.
+ * A model's answer taken apart into fences and blocks, and the program that is meant; see
+ * artifact.h. A language is a row of the table at the end.
  */
 #include "search/artifact.h"
 
 #include <assert.h>
 #include <ctype.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,10 +15,7 @@
 #include "base/str.h"
 #include "search/artifact_impl.h"
 
-enum {
-    ANSWER_MAX = 1 << 20, /* bytes of an answer */
-    USE_MAX = 64          /* bytes of one insight's id */
-};
+enum { ANSWER_MAX = 1 << 20 /* bytes of an answer */ };
 
 /* ---- What is wrong ---- */
 
@@ -44,8 +40,8 @@ int complaints_end(const struct complaints *c, size_t first, const char *what, s
     if (c->n == 0)
         return 0;
     if (c->n > ARTIFACT_ERRORS_MAX)
-        json_array_append_new(c->list, json_sprintf("and %zu more of the kind",
-                                                    c->n - ARTIFACT_ERRORS_MAX));
+        json_array_append_new(c->list,
+                              json_sprintf("and %zu more of the kind", c->n - ARTIFACT_ERRORS_MAX));
     return err_set(err, ERR_INVALID, "%s has %zu error%s; the first: %s", what, c->n,
                    c->n == 1 ? "" : "s", text ? text : "(not told)");
 }
@@ -72,7 +68,8 @@ struct fence {
     const char *text; /* whole lines */
     size_t len;
     char tag[16];
-    bool has_block, has_other; /* blocks; lines that are neither blank nor in a block */
+    bool has_block;
+    bool has_wanted; /* the wanted function is named outside blocks */
 };
 
 enum place { IN_PROSE, IN_FENCE, IN_OLD, IN_NEW };
@@ -89,15 +86,13 @@ struct answer {
     bool fenced; /* a fence is open, also around a block */
     char mark;   /* of the open fence, and how many of them */
     size_t n_marks;
-    bool says_expected;
-    size_t n_lines;
 };
 
 /* The rows are at the end of this file. */
 struct language {
     const char *name;
-    const char *tags[8]; /* of fences, lower case; "" is a fence without one */
-    const char *wanted;  /* the function that the program must define */
+    const char *tags[8];       /* of fences, lower case; "" is a fence without one */
+    const char *wanted;        /* the function that the program must define */
     const char *whole, *patch; /* the grammar without and with blocks */
     void (*look)(const struct c_text *t, const char *source, struct complaints *c);
 };
@@ -133,8 +128,8 @@ static bool opens_fence(const struct answer_line *l)
 {
     size_t n = count_marks(l);
 
-    return n >= 3 && (l->trimmed[0] == '~' ||
-                      memchr(l->trimmed + n, '`', l->trimmed_len - n) == NULL);
+    return n >= 3 &&
+           (l->trimmed[0] == '~' || memchr(l->trimmed + n, '`', l->trimmed_len - n) == NULL);
 }
 
 static void begin_fence(struct answer *a, const struct answer_line *l)
@@ -209,180 +204,6 @@ static void read_block_line(struct answer *a, const struct answer_line *l)
     }
 }
 
-/* ---- What an answer says of itself ---- */
-
-static void say_note(struct artifact *out, const char *s, size_t len)
-{
-    CLEANUP(freep) char *before = out->note;
-    CLEANUP(freep) char *text = xcalloc(1, len + 1);
-    size_t n;
-
-    memcpy(text, s, len);
-    out->note = str_printf("%s%s%s", before, *before ? " " : "", text);
-    if (out->note == NULL)
-        abort(); /* as xmalloc does */
-    n = strlen(out->note);
-    if (n <= ARTIFACT_NOTE_MAX)
-        return;
-    n = ARTIFACT_NOTE_MAX;
-    while (n > 0 && ((unsigned char)out->note[n] & 0xc0) == 0x80)
-        n--; /* not inside a character */
-    out->note[n] = '\0';
-}
-
-/* A number and what may stand behind it; moves *s. */
-static bool take_number(const char **s, double *out)
-{
-    char *end;
-
-    *s += strspn(*s, " \t~");
-    if (!isdigit((unsigned char)**s))
-        return false;
-    *out = strtod(*s, &end);
-    *s = end;
-    return isfinite(*out);
-}
-
-static void take_times(const char **s)
-{
-    *s += strspn(*s, " \t");
-    if (**s == 'x' || **s == 'X')
-        (*s)++;
-    else if (strncmp(*s, "\xc3\x97", 2) == 0) /* the multiplication sign */
-        *s += 2;
-    *s += strspn(*s, " \t");
-}
-
-/* "1.8x", "1.8 +- 20%", "1.5-2.0x" (whose ends are one deviation from the middle). */
-static bool read_expected(const char *s, double *mean, double *sd)
-{
-    double value, other = 0;
-
-    *sd = 0;
-    if (!take_number(&s, &value))
-        return false;
-    take_times(&s);
-    if (strncmp(s, "+-", 2) == 0 || strncmp(s, "\xc2\xb1", 2) == 0) {
-        s += 2;
-    } else if (strncmp(s, "+/-", 3) == 0) {
-        s += 3;
-    } else if (*s == '-') {
-        s++;
-        if (!take_number(&s, &other) || !(other >= value) || !(value >= 1e-3) || other > 1e4)
-            return false;
-        take_times(&s);
-        *mean = (log(value) + log(other)) / 2;
-        *sd = (log(other) - log(value)) / 2;
-        return *s == '\0' || *s == '.';
-    }
-    if (*s != '\0' && *s != '.') {
-        if (!take_number(&s, &other) || other > 1000)
-            return false;
-        s += strspn(s, " \t");
-        if (*s++ != '%')
-            return false;
-        s += strspn(s, " \t");
-        *sd = log1p(other / 100);
-    }
-    if ((*s != '\0' && *s != '.') || !(value >= 1e-3 && value <= 1e4))
-        return false;
-    *mean = log(value);
-    return true;
-}
-
-static void say_expected(struct answer *a, const char *s, size_t len, size_t number)
-{
-    static const char *const none[] = { "", "none", "unknown", "?", "n/a" };
-    char text[64] = "", seen[ARTIFACT_QUOTE_MAX];
-    double mean, sd;
-
-    if (len < sizeof(text))
-        memcpy(text, s, len);
-    for (size_t i = 0; i < ARRAY_LEN(none) && len < sizeof(text); i++)
-        if (strcasecmp(text, none[i]) == 0)
-            return;
-    if (len >= sizeof(text) || !read_expected(text, &mean, &sd)) {
-        complain(a->c,
-                 "line %zu of the answer expects '%s', which is neither like '1.8x' nor like '1.8x "
-                 "+- 20%%'",
-                 number, artifact_quote(s, len, seen));
-        return;
-    }
-    if (a->says_expected && (mean != a->out->expected || sd != a->out->expected_sd))
-        complain(a->c, "line %zu of the answer expects something else than a line before it",
-                 number);
-    a->says_expected = a->out->has_expected = true;
-    a->out->expected = mean;
-    a->out->expected_sd = sd;
-}
-
-static void say_use(struct artifact *out, const char *s, size_t len)
-{
-    char id[USE_MAX + 1] = "";
-
-    if (len == 0 || len > USE_MAX || out->n_uses == ARTIFACT_USES_MAX)
-        return;
-    memcpy(id, s, len);
-    if (strcasecmp(id, "none") == 0)
-        return;
-    for (size_t i = 0; i < out->n_uses; i++)
-        if (strcmp(out->uses[i], id) == 0)
-            return;
-    out->uses[out->n_uses++] = xstrdup(id);
-}
-
-/* Words of letters, digits and "_.:-"; all else parts them. */
-static void say_uses(struct artifact *out, const char *s, size_t len)
-{
-    size_t from = 0;
-
-    for (size_t i = 0; i <= len; i++) {
-        size_t to = i;
-
-        if (i < len && (isalnum((unsigned char)s[i]) || strchr("_.:-", s[i])))
-            continue;
-        while (to > from && strchr(".:-", s[to - 1]))
-            to--;
-        say_use(out, s + from, to - from);
-        from = i + 1;
-    }
-}
-
-/* Behind "NAME:" and the marks that a model puts around it; NULL when the line is another. */
-static const char *header_value(const struct answer_line *l, const char *name, size_t *len)
-{
-    const char *s = l->trimmed, *end = s + l->trimmed_len;
-    size_t n = strlen(name);
-
-    while (s < end && strchr(" \t*-#>_`", *s))
-        s++;
-    if ((size_t)(end - s) <= n || memcmp(s, name, n) != 0)
-        return NULL;
-    for (s += n; s < end && strchr("*_`", *s); s++)
-        ;
-    if (s == end || *s != ':')
-        return NULL;
-    for (s++; s < end && strchr(" \t*_`", *s); s++)
-        ;
-    while (end > s && strchr(" \t*`", end[-1]))
-        end--;
-    *len = (size_t)(end - s);
-    return s;
-}
-
-static void read_prose(struct answer *a, const struct answer_line *l)
-{
-    const char *s;
-    size_t len;
-
-    if ((s = header_value(l, "NOTE", &len)) != NULL)
-        say_note(a->out, s, len);
-    else if ((s = header_value(l, "EXPECT", &len)) != NULL)
-        say_expected(a, s, len, l->number);
-    else if ((s = header_value(l, "USES", &len)) != NULL)
-        say_uses(a->out, s, len);
-}
-
 /* ---- Lines to fences and blocks ---- */
 
 static bool is_stray_marker(const struct answer_line *l)
@@ -413,11 +234,12 @@ static void read_open_line(struct answer *a, const struct answer_line *l)
                      "a fence opens on line %zu of the answer, but the one of line %zu is not "
                      "closed",
                      l->number, f->line);
-        f->has_other = f->has_other || l->trimmed_len > 0;
+        f->has_wanted = f->has_wanted || memmem(l->s, l->len, a->language->wanted,
+                                                strlen(a->language->wanted)) != NULL;
     } else if (opens_fence(l)) {
         begin_fence(a, l);
     } else {
-        read_prose(a, l);
+        artifact_hear(a->out, l->trimmed, l->trimmed_len, l->number, a->c);
     }
 }
 
@@ -502,7 +324,7 @@ static void take_blocks(struct answer *a, const char *base)
     for (size_t i = 0; i < a->n_fences; i++) {
         const struct fence *f = &a->fences[i];
 
-        if (fence_is_program(a, f) || (f->has_block && f->has_other && has_tag(a->language, f->tag)))
+        if (fence_is_program(a, f) || (f->has_block && f->has_wanted))
             complain(a->c,
                      "the answer has a whole program in the fence of line %zu and blocks as well: "
                      "it must be one or the other",
@@ -631,102 +453,12 @@ void artifact_release(struct artifact *a)
 
 /* ---- Languages ---- */
 
-#define C_HEAD                                                                                     \
-    "Outside code you may write these lines, each at most once; all other prose is ignored:\n"     \
-    "NOTE: one sentence on what this program does differently\n"                                   \
-    "EXPECT: 1.8x +- 20%\n"                                                                        \
-    "(the speed that you expect, as a multiple of the baseline's, with your uncertainty)\n"        \
-    "USES: id, id\n"                                                                               \
-    "(the insights from the list above that you followed, if there is one)\n"
-
-#define C_RULES                                                                                    \
-    "The program is one C file (gnu17). It defines, not static:\n"                                 \
-    "    int ks_kernel(const struct ks_call *call)\n"                                              \
-    "It includes \"ks_task.h\" and standard headers in <>; no other file is there. At most 256 "   \
-    "KiB.\n"                                                                                       \
-    "\n"                                                                                           \
-    "Tunables. Numbers that should be searched, rather than guessed, are declared in comment "     \
-    "lines of the program, at most 16:\n"                                                          \
-    "    //@tunable NAME TYPE VALUES default VALUE [structural] [technique WORD] [\"help\"]\n"     \
-    "    //@constraint EXPRESSION\n"                                                               \
-    "TYPE is int, real, bool or enum. VALUES are parted by '|'; a bool needs none. Add the word "  \
-    "structural where another value is another algorithm rather than another size. A constraint "  \
-    "is an expression of tunables and numbers with + - * / % comparisons && || ! and "             \
-    "parentheses, enum values as 'text'; the defaults must satisfy all of them. The build "        \
-    "defines each NAME as a macro: the value, 0 or 1 for a bool; for an enum MODE with values a "  \
-    "and b, MODE_a and MODE_b are 0 and 1 and MODE is one of them. The program must use each "     \
-    "NAME. A fallback is optional, must be under #ifndef NAME, and equals the declared default. "  \
-    "Names that begin with KS_ or _ are taken.\n"
-
-#define C_WHOLE_EXAMPLE                                                                            \
-    "NOTE: Adds in blocks that threads take in turn.\n"                                            \
-    "EXPECT: 1.8x +- 20%\n"                                                                        \
-    "```c\n"                                                                                       \
-    "#include \"ks_task.h\"\n"                                                                     \
-    "\n"                                                                                           \
-    "//@tunable BLOCK int 1024|4096|16384 default 4096 technique tiling \"elements per block\"\n"  \
-    "//@tunable ORDER enum rising|falling default rising structural \"which block is first\"\n"    \
-    "//@constraint BLOCK % 1024 == 0\n"                                                            \
-    "#ifndef BLOCK\n"                                                                              \
-    "#define BLOCK 4096\n"                                                                         \
-    "#endif\n"                                                                                     \
-    "\n"                                                                                           \
-    "static void add_block(void *ctx, int block)\n"                                                \
-    "{\n"                                                                                          \
-    "    const struct ks_call *call = ctx;\n"                                                      \
-    "    const float *x = call->inputs[0].data, *y = call->inputs[1].data;\n"                      \
-    "    float *z = call->outputs[0].data;\n"                                                      \
-    "    int64_t n = call->outputs[0].shape[0], from, to;\n"                                       \
-    "\n"                                                                                           \
-    "#if ORDER == ORDER_falling\n"                                                                 \
-    "    block = (int)((n + BLOCK - 1) / BLOCK) - 1 - block;\n"                                    \
-    "#endif\n"                                                                                     \
-    "    from = (int64_t)block * BLOCK;\n"                                                         \
-    "    to = from + BLOCK < n ? from + BLOCK : n;\n"                                              \
-    "    for (int64_t i = from; i < to; i++)\n"                                                    \
-    "        z[i] = x[i] + y[i];\n"                                                                \
-    "}\n"                                                                                          \
-    "\n"                                                                                           \
-    "int ks_kernel(const struct ks_call *call)\n"                                                  \
-    "{\n"                                                                                          \
-    "    int64_t n = call->outputs[0].shape[0];\n"                                                 \
-    "\n"                                                                                           \
-    "    call->parallel(call->pool, add_block, (void *)call, (int)((n + BLOCK - 1) / BLOCK));\n"   \
-    "    return 0;\n"                                                                              \
-    "}\n"                                                                                          \
-    "```\n"
-
-#define C_PATCH_EXAMPLE                                                                            \
-    "NOTE: Tells the compiler that the arrays do not overlap.\n"                                   \
-    "EXPECT: 1.1x\n"                                                                               \
-    "<<<<<<< SEARCH\n"                                                                             \
-    "    float *z = call->outputs[0].data;\n"                                                      \
-    "=======\n"                                                                                    \
-    "    float *restrict z = call->outputs[0].data;\n"                                             \
-    ">>>>>>> REPLACE\n"
-
-#define C_WHOLE                                                                                    \
-    "Answer with the whole program, in exactly one fence tagged c. Nothing is added to it and "    \
-    "nothing is changed in it.\n"
-
-#define C_PATCH                                                                                    \
-    "Answer in one of two forms, never in both.\n"                                                 \
-    "Form 1, the whole program, in exactly one fence tagged c. Nothing is added to it and "        \
-    "nothing is changed in it.\n"                                                                  \
-    "Form 2, changes of the program that you were shown, as blocks. The markers stand alone on "   \
-    "their lines. The lines between SEARCH and ======= must be in that program exactly once: "     \
-    "whole lines, copied with their indentation; blanks at line ends do not count. Take enough "   \
-    "lines to make them unique. The lines up to REPLACE take their place, none to delete. Blocks " \
-    "are applied in order, each to the result of those before. The result must be a whole "        \
-    "program as below. Prefer this form for small changes.\n"
-
 static const struct language languages[] = {
     { .name = "c",
       .tags = { "c", "", "cpp", "c++", "cc", "h" },
       .wanted = "ks_kernel",
-      .whole = C_WHOLE "\n" C_RULES "\n" C_HEAD "\nExample:\n" C_WHOLE_EXAMPLE,
-      .patch = C_PATCH "\n" C_RULES "\n" C_HEAD "\nExample of form 1:\n" C_WHOLE_EXAMPLE
-                       "\nExample of form 2, a change of that program:\n" C_PATCH_EXAMPLE,
+      .whole = c_grammar_whole,
+      .patch = c_grammar_patch,
       .look = c_text_look },
 };
 

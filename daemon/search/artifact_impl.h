@@ -29,6 +29,17 @@ int complaints_end(const struct complaints *c, size_t first, const char *what, s
 /* The bytes, up to the first newline, as a sentence may show them; returns `out`. */
 char *artifact_quote(const char *s, size_t len, char out[ARTIFACT_QUOTE_MAX]);
 
+/* ---- What an answer says ---- */
+
+/* Takes in a line of prose, blanks at its ends taken off, if it is a NOTE, EXPECT or USES of
+ * artifact.h; `number` is its line of the answer. Notes are joined, and cut at ARTIFACT_NOTE_MAX;
+ * what does not look like an id is left out of USES. */
+void artifact_hear(struct artifact *out, const char *line, size_t line_len, size_t number,
+                   struct complaints *c);
+
+/* The grammar of C programs as a model is told it, without and with blocks. */
+extern const char c_grammar_whole[], c_grammar_patch[];
+
 /* ---- A C source ---- */
 
 struct c_directive {
@@ -71,8 +82,8 @@ json_t *tunables_read(const struct c_text *t, struct complaints *c);
 /* ---- Blocks ---- */
 
 struct artifact_block {
-    size_t line;            /* of the answer */
-    const char *old_text;   /* borrowed from the answer; whole lines */
+    size_t line;          /* of the answer */
+    const char *old_text; /* borrowed from the answer; whole lines */
     size_t old_len;
     const char *new_text;
     size_t new_len;

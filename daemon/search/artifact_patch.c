@@ -169,8 +169,8 @@ static void say_ambiguous(const struct lines *what, const size_t *at, size_t fou
     size_t len = 0;
 
     for (size_t i = 0; i < MIN(found, (size_t)PLACES_TOLD_MAX); i++)
-        len += (size_t)snprintf(places + len, sizeof(places) - len, "%s%zu", i ? ", " : "",
-                                at[i] + 1);
+        len +=
+            (size_t)snprintf(places + len, sizeof(places) - len, "%s%zu", i ? ", " : "", at[i] + 1);
     complain(c,
              "block %zu, which begins with '%s', is %zu times in the program (lines %s%s): more "
              "lines around it must make it unique",

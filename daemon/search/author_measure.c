@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is measured of a program, and when a round and a cycle are over; see author_priv.h. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/jsonx.h"
@@ -12,15 +13,21 @@
 #include "search/outcome.h"
 
 /*
- * A program within 15 % of the champion, or better, is worth tuning further than one that is far
- * behind; tuning ends early when the engine expects less than 1 %.
+ * How a program's tunables are measured. Its author's own assignment comes first. Then single steps
+ * away from the program's best, as its author's numbers are worth more than a spread of starting
+ * points; the engine takes over once it has a model. A program within 15 % of the champion is worth
+ * more than one far behind, no program more than a sixth of what is left, and it is over when
+ * TUNE_VAIN evaluations in a row brought less than 1 %.
  */
 #define PROMISING_Q 150000
+#define WORTH_Q 10000
 #define TUNE_LEAST_EI 0.01
-enum { TUNE_LITTLE = 2, TUNE_BLIND = 3 };
+enum { TUNE_LITTLE = 2, TUNE_STEPS = 4, TUNE_VAIN = 3, TUNE_SHARE = 6 };
 
-/* The deviation of the log of what an author predicts without saying how sure it is. */
+/* The deviation of the log of what an author predicts without saying how sure it is, and of what a
+ * step in one tunable does. */
 #define AUTHOR_SD 0.35
+#define TUNE_STEP_SD 0.1
 
 /* ---- The beginning ---- */
 
@@ -42,26 +49,96 @@ static bool is_promising(const struct search *s, const struct trial *best)
     return s->champion == 0 || best->objective_q + PROMISING_Q >= search_best_q(s);
 }
 
-static unsigned tune_cap(const struct search *s, const struct trial *best)
+/* Evaluations of this program beyond its first. */
+static uint64_t tune_cap(const struct search *s, const struct trial *best)
 {
-    return is_promising(s, best) ? AUTHOR_TUNE_MAX : TUNE_LITTLE;
+    uint64_t left = s->spec.budget_evals - search_measured(s);
+    uint64_t most = is_promising(s, best) ? AUTHOR_TUNE_MAX : TUNE_LITTLE;
+
+    return MIN(most, MAX((uint64_t)TUNE_LITTLE, left / TUNE_SHARE));
+}
+
+/* How many of the newest evaluations of a program brought nothing to speak of. */
+static unsigned in_vain(const struct search *s, uint32_t program)
+{
+    int64_t best_q = INT64_MIN;
+    unsigned vain = 0;
+
+    for (uint64_t n = 1; n <= search_measured(s); n++) {
+        const struct trial *t = search_trial(s, n);
+
+        if (t->program != program)
+            continue;
+        if (t->ok && (best_q == INT64_MIN || t->objective_q > best_q + WORTH_Q)) {
+            best_q = t->objective_q;
+            vain = 0;
+        } else {
+            vain++;
+        }
+    }
+    return vain;
+}
+
+/* A step in one tunable away from `from`, drawn among those that were not measured; ordinal ones go
+ * to the next value. False when none is left. */
+static bool draw_step(const struct search *s, uint32_t program, const uint16_t *from, uint16_t *out)
+{
+    const struct space *space = search_program_space(s, program);
+    size_t n = space_n(space), found = 0;
+    struct rng rng = rng_derive(s->spec.seed, "step", s->n_trials);
+    CLEANUP(freep) uint16_t *all = xcalloc(SPACE_NEIGHBOURS_MAX * n, sizeof(*all));
+    size_t count = space_neighbours(space, from, all, SPACE_NEIGHBOURS_MAX);
+
+    for (size_t i = 0; i < count; i++) {
+        const uint16_t *a = all + i * n;
+        size_t p = 0;
+
+        while (a[p] == from[p])
+            p++;
+        if (engine_seen(search_program_engine(s, program), a) ||
+            (space_param(space, p)->kind == SPACE_ORDINAL && abs((int)a[p] - (int)from[p]) != 1))
+            continue;
+        if (rng_below(&rng, ++found) == 0)
+            memcpy(out, a, n * sizeof(*a));
+    }
+    return found > 0;
+}
+
+/* The next assignment of a program that has been measured. ERR_NOT_FOUND when there is none that is
+ * worth it. */
+static int next_assignment(const struct search *s, uint32_t program, unsigned measured,
+                           struct engine_proposal *p, const char **origin, struct err *err)
+{
+    const struct trial *best = search_trial(s, search_program_best(s, program));
+
+    if (measured <= TUNE_STEPS && draw_step(s, program, best->a, p->a)) {
+        *origin = "a step away from the program's best";
+        p->mean = -1e-6 * (double)best->objective_q;
+        p->sd = TUNE_STEP_SD;
+        return 0;
+    }
+    *origin = "its tunables, by the numeric engine";
+    if (engine_propose(search_program_engine(s, program), NULL, p, err) != 0)
+        return -1;
+    if (isfinite(p->ei) && p->ei < TUNE_LEAST_EI)
+        return err_set(err, ERR_NOT_FOUND, "nothing more is expected of its tunables");
+    return 0;
 }
 
 bool author_wants_measurement(const struct search *s, const struct lane *l)
 {
-    struct engine *engine = search_program_engine(s, l->program);
     const struct trial *best = search_trial(s, search_program_best(s, l->program));
+    const struct program *program = search_program_record(s, l->program);
     struct engine_proposal p;
+    const char *origin;
     struct err err;
 
     if (l->measured == 0)
         return true;
-    if (engine == NULL || best == NULL || l->program == 0 ||
-        search_program_record(s, l->program)->from[0] != '\0' || l->measured > tune_cap(s, best))
+    if (best == NULL || program == NULL || program->engine == NULL || program->from[0] != '\0' ||
+        l->measured > tune_cap(s, best) || in_vain(s, l->program) >= TUNE_VAIN)
         return false;
-    if (engine_propose(engine, NULL, &p, &err) != 0)
-        return false;
-    return l->measured <= TUNE_BLIND || !isfinite(p.ei) || p.ei >= TUNE_LEAST_EI;
+    return next_assignment(s, l->program, l->measured, &p, &origin, &err) == 0;
 }
 
 /* ---- Planning an evaluation ---- */
@@ -129,11 +206,12 @@ static int plan_first(const struct search *s, const struct lane *l, struct inten
 static int plan_tuning(const struct search *s, const struct lane *l, struct intent *in,
                        struct err *err)
 {
-    struct engine_proposal p;
+    struct engine_proposal p = { 0 };
+    const char *origin;
 
-    if (engine_propose(search_program_engine(s, l->program), NULL, &p, err) != 0)
+    if (next_assignment(s, l->program, l->measured, &p, &origin, err) != 0)
         return -1;
-    *in = (struct intent){ .arm = arm_of(s, l), .origin = "its tunables, by the numeric engine" };
+    *in = (struct intent){ .arm = arm_of(s, l), .origin = origin };
     memcpy(in->a, p.a, space_n(search_program_space(s, l->program)) * sizeof(*p.a));
     forecast_of_model(s, intent_arm_name(in->arm), "tuning", -p.mean, p.sd, &in->forecast);
     return 0;

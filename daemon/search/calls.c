@@ -51,8 +51,10 @@ bool call_writes(enum call_kind k)
 
 void calls_release(struct calls *c)
 {
-    for (size_t i = 0; i < c->n; i++)
+    for (size_t i = 0; i < c->n; i++) {
         free(c->items[i].answer);
+        json_decref(c->items[i].told);
+    }
     free(c->items);
     memset(c, 0, sizeof(*c));
 }
@@ -107,6 +109,7 @@ int calls_apply_asked(struct search *s, const json_t *ev, struct err *err)
         return misfit(err, s, "a call out of order");
     if (!str_copy(c.hash, sizeof(c.hash), jsonx_str(ev, "hash", "")))
         return misfit(err, s, "a call without a hash");
+    c.told = json_incref(json_object_get(ev, "insights"));
     s->calls.items = xgrow(s->calls.items, &s->calls.cap, s->calls.n + 1, sizeof(struct call));
     s->calls.items[s->calls.n++] = c;
     if (c.lane >= 0)

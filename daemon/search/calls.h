@@ -53,6 +53,7 @@ struct call {
     uint64_t cycles; /* of the search when it was asked */
     bool answered, used;
     unsigned lost; /* times that the provider gave up on it */
+    json_t *told;  /* ids of the insights that its prompt tells; owned, NULL for none */
     char *answer;  /* NULL until answered; freed once used */
     char model[LLM_MODEL_MAX];
     uint64_t tokens_in, tokens_cached, tokens_out;

@@ -13,15 +13,9 @@
 
 /* ---- Donors: the best finished search of each of the nearest sources ---- */
 
-struct donor {
-    const struct memory_source *source;
-    char id[64];
-    double objective;
-};
-
 struct donors {
     size_t n;
-    struct donor v[MEMORY_SOURCES_MAX];
+    struct graft_donor *v;
 };
 
 static int look_at_search(void *ctx, const char *key, const json_t *doc)
@@ -32,7 +26,7 @@ static int look_at_search(void *ctx, const char *key, const json_t *doc)
     if (strcmp(jsonx_str(doc, "state", ""), "done") != 0)
         return 0;
     for (size_t i = 0; i < all->n; i++) {
-        struct donor *d = &all->v[i];
+        struct graft_donor *d = &all->v[i];
 
         if (strcmp(jsonx_str(doc, "task", ""), d->source->task) != 0 ||
             strcmp(jsonx_str(doc, "device", ""), d->source->device) != 0 ||
@@ -42,6 +36,17 @@ static int look_at_search(void *ctx, const char *key, const json_t *doc)
         d->objective = objective;
     }
     return 0;
+}
+
+int graft_find_donors(struct kb *kb, const struct memory *m, struct graft_donor *out, size_t *n,
+                      struct err *err)
+{
+    struct donors all = { .v = out };
+
+    for (size_t i = 0; i < m->n_sources; i++)
+        out[all.n++] = (struct graft_donor){ .source = &m->sources[i] };
+    *n = all.n;
+    return kb_each_doc(kb, KB_SEARCH, look_at_search, &all, err);
 }
 
 /* ---- A donor's tree ---- */
@@ -86,7 +91,7 @@ struct grafter {
     struct grafted *nodes; /* of all donors */
     /* of the present donor */
     const struct world *from;
-    const struct donor *donor;
+    const struct graft_donor *donor;
     double similarity;
     double best_log; /* donor's best objective */
     size_t copied, merged, dead;
@@ -310,58 +315,60 @@ static void copy_dead_ends(struct grafter *g)
     }
 }
 
-static int fold_world(struct kb *kb, const char *search, struct world_fold *fold, struct err *err)
+int graft_fold_world(struct kb *kb, const char *search, struct world **out, struct err *err)
 {
-    *fold = (struct world_fold){ .world = world_new() };
-    if (kb_each_event(kb, search, 0, fold_edit, fold, err) != 0)
+    struct world_fold fold = { .world = world_new() };
+    int rc = kb_each_event(kb, search, 0, fold_edit, &fold, err);
+
+    if (rc == 0 && fold.failed) {
+        *err = fold.err;
+        rc = err_ctx(err, "plan of search '%s'", search);
+    }
+    if (rc != 0) {
+        world_free(fold.world);
         return -1;
-    if (!fold->failed)
-        return 0;
-    *err = fold->err;
-    return err_ctx(err, "plan of search '%s'", search);
+    }
+    *out = fold.world;
+    return 0;
 }
 
-static int graft_donor(struct kb *kb, struct grafter *g, const struct donor *d, json_t *seeds,
+static int graft_donor(struct kb *kb, struct grafter *g, const struct graft_donor *d, json_t *seeds,
                        struct err *err)
 {
     CLEANUP(freep) char *from = str_printf("%s@%s", d->source->task, d->source->device);
-    struct world_fold fold;
-    int rc = fold_world(kb, d->id, &fold, err);
+    struct world *world;
 
-    if (rc == 0) {
-        g->from = fold.world;
-        g->donor = d;
-        g->similarity = d->source->similarity;
-        g->copied = g->merged = g->dead = 0;
-        g->ids = xcalloc(world_count(fold.world), sizeof(*g->ids));
-        copy_plans(g);
-        copy_dead_ends(g);
-        if (g->copied + g->merged + g->dead > 0)
-            json_array_append_new(seeds,
-                                  json_pack("{s:s, s:s, s:f, s:I, s:I, s:I}", "plan", d->id, "from",
-                                            from, "similarity", g->similarity, "nodes",
-                                            (json_int_t)g->copied, "merged", (json_int_t)g->merged,
-                                            "dead_ends", (json_int_t)g->dead));
-        free(g->ids);
-    }
-    world_free(fold.world);
-    return rc;
+    if (graft_fold_world(kb, d->id, &world, err) != 0)
+        return -1;
+    g->from = world;
+    g->donor = d;
+    g->similarity = d->source->similarity;
+    g->copied = g->merged = g->dead = 0;
+    g->ids = xcalloc(world_count(world), sizeof(*g->ids));
+    copy_plans(g);
+    copy_dead_ends(g);
+    if (g->copied + g->merged + g->dead > 0)
+        json_array_append_new(seeds,
+                              json_pack("{s:s, s:s, s:f, s:I, s:I, s:I}", "plan", d->id, "from",
+                                        from, "similarity", g->similarity, "nodes",
+                                        (json_int_t)g->copied, "merged", (json_int_t)g->merged,
+                                        "dead_ends", (json_int_t)g->dead));
+    free(g->ids);
+    world_free(world);
+    return 0;
 }
 
 int graft_plans(struct kb *kb, const struct memory *m, const struct space *space, uint32_t next_id,
                 struct world_edit *edit, json_t *seeds, struct err *err)
 {
     struct grafter g = { .space = space, .next_id = next_id, .edit = edit };
-    struct donors donors = { 0 };
-    size_t taken = 0;
-    int rc;
+    struct graft_donor donors[MEMORY_SOURCES_MAX];
+    size_t n, taken = 0;
+    int rc = graft_find_donors(kb, m, donors, &n, err);
 
-    for (size_t i = 0; i < m->n_sources; i++)
-        donors.v[donors.n++] = (struct donor){ .source = &m->sources[i] };
-    rc = kb_each_doc(kb, KB_SEARCH, look_at_search, &donors, err);
-    for (size_t i = 0; i < donors.n && rc == 0 && taken < GRAFT_DONORS_MAX; i++)
-        if (donors.v[i].id[0]) {
-            rc = graft_donor(kb, &g, &donors.v[i], seeds, err);
+    for (size_t i = 0; i < n && rc == 0 && taken < GRAFT_DONORS_MAX; i++)
+        if (donors[i].id[0]) {
+            rc = graft_donor(kb, &g, &donors[i], seeds, err);
             taken++;
         }
     for (size_t i = 0; i < g.n; i++)

@@ -22,6 +22,20 @@ enum {
 #define GRAFT_NEAR_BEST 0.2 /* ln: how near its best a structure came that is copied */
 #define GRAFT_FORBIDS 0.75  /* least similarity at which a dead end is dead here too */
 
+/* The best finished search of a source. */
+struct graft_donor {
+    const struct memory_source *source; /* borrowed */
+    char id[64];                        /* "" for a source that has none */
+    double objective;
+};
+
+/* The donors of all sources, in their order, into out[MEMORY_SOURCES_MAX]; *n is how many sources
+ * there are. ERR_IO, ERR_CORRUPT. */
+int graft_find_donors(struct kb *kb, const struct memory *m, struct graft_donor *out, size_t *n,
+                      struct err *err);
+/* The tree of a stored search; the caller frees it. ERR_IO, ERR_CORRUPT. */
+int graft_fold_world(struct kb *kb, const char *search, struct world **out, struct err *err);
+
 /*
  * Appends inserts, node ids numbered from `next_id` on. `seeds` (an array) gets {"plan": search id,
  * "from", "similarity", "nodes", "merged", "dead_ends"} for each donor. Finding nothing is no

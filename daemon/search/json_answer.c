@@ -12,10 +12,10 @@
 #include "search/plan_answer.h"
 
 enum {
-    TEXT_MAX = 1 << 20,   /* bytes of an answer */
-    WORK_MAX = 16 << 20,  /* bytes looked at, over all places where an object might begin */
-    DEPTH_MAX = 64,       /* as jsonx.h */
-    CLOSERS_MAX = 2       /* brackets that may be missing at the very end */
+    TEXT_MAX = 1 << 20,  /* bytes of an answer */
+    WORK_MAX = 16 << 20, /* bytes looked at, over all places where an object might begin */
+    DEPTH_MAX = 64,      /* as jsonx.h */
+    CLOSERS_MAX = 2      /* brackets that may be missing at the very end */
 };
 
 /* What became of a place where an object might begin. */
@@ -65,8 +65,7 @@ static size_t skip_gap(const struct object_scan *s, size_t at, size_t *comments)
         else
             return at;
         ++*comments;
-        at = end == NULL ? s->len
-                         : (size_t)(end - s->text) + (s->text[at + 1] == '*' ? 2 : 1);
+        at = end == NULL ? s->len : (size_t)(end - s->text) + (s->text[at + 1] == '*' ? 2 : 1);
     }
 }
 
@@ -221,9 +220,10 @@ static enum found read_object(struct object_scan *s, json_t **out)
     if (found != FOUND_OBJECT)
         return found;
     if (s->no_number > 0)
-        return broken(s, s->no_number,
-                      "NaN and infinity are no numbers in JSON; give a finite number, or null where "
-                      "none is known");
+        return broken(
+            s, s->no_number,
+            "NaN and infinity are no numbers in JSON; give a finite number, or null where "
+            "none is known");
     *out = json_loadb(s->copy, s->n, JSON_REJECT_DUPLICATES, &je);
     if (*out != NULL)
         return FOUND_OBJECT;
@@ -240,11 +240,11 @@ static bool looks_like_object(const struct object_scan *s, size_t at)
 }
 
 struct pick {
-    json_t *object;         /* owned */
-    size_t from, to;        /* of the text */
+    json_t *object;  /* owned */
+    size_t from, to; /* of the text */
     size_t commas, comments, closers;
-    size_t others;          /* objects that are not meant */
-    struct err why;         /* of the first thing that looked like an object and is none */
+    size_t others;  /* objects that are not meant */
+    struct err why; /* of the first thing that looked like an object and is none */
     bool has_why, is_twice;
     bool is_meant; /* what is broken names what is wanted */
 };
@@ -341,18 +341,17 @@ static void say_repairs(const struct object_scan *s, const struct pick *p, json_
             repairs, json_sprintf("%zu other object%s in the answer %s left aside", p->others,
                                   p->others == 1 ? "" : "s", p->others == 1 ? "was" : "were"));
     if (p->commas)
-        json_array_append_new(repairs,
-                              json_sprintf("%zu trailing comma%s %s dropped", p->commas,
-                                           p->commas == 1 ? "" : "s",
-                                           p->commas == 1 ? "was" : "were"));
+        json_array_append_new(repairs, json_sprintf("%zu trailing comma%s %s dropped", p->commas,
+                                                    p->commas == 1 ? "" : "s",
+                                                    p->commas == 1 ? "was" : "were"));
     if (p->comments)
-        json_array_append_new(repairs,
-                              json_sprintf("%zu comment%s %s dropped", p->comments,
-                                           p->comments == 1 ? "" : "s",
-                                           p->comments == 1 ? "was" : "were"));
+        json_array_append_new(repairs, json_sprintf("%zu comment%s %s dropped", p->comments,
+                                                    p->comments == 1 ? "" : "s",
+                                                    p->comments == 1 ? "was" : "were"));
     if (p->closers)
-        json_array_append_new(repairs, json_sprintf("%zu closing bracket%s missing at the end",
-                                                    p->closers, p->closers == 1 ? " was" : "s were"));
+        json_array_append_new(repairs,
+                              json_sprintf("%zu closing bracket%s missing at the end", p->closers,
+                                           p->closers == 1 ? " was" : "s were"));
 }
 
 static int conclude(const struct object_scan *s, struct pick *p, const char *wanted, json_t **out,

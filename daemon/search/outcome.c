@@ -253,7 +253,7 @@ static json_t *measured_event(const struct search *s, const struct trial *t,
         add_scores(t, 1e-6 * (double)objective_q, ev);
     if (ok)
         forecast_add_claims(s, t, objective_q, ev);
-    if (t->served.served != 0)
+    if (t->offered)
         json_object_set_new(ev, "credit", credit_of(s, ok, objective_q, eval_result_sd_q(r)));
     if (r->object && r->object[0])
         json_object_set_new(ev, "object", json_string(r->object));
@@ -421,14 +421,14 @@ int outcome_end_cycle(struct journal *j, const struct lane *l, const char *why, 
     if (l->best != 0)
         attach_best(s, l, &edit);
     else
-        world_edit_fail_cycle(&edit, l->node, WORLD_FAILED_CYCLES_MAX, why);
+        world_edit_fail_cycle(&edit, l->node, adopts ? 1 : WORLD_FAILED_CYCLES_MAX, why);
     ev = json_pack("{s:s, s:I, s:s, s:b, s:s, s:o}", "type", "cycle_end", "cycle",
                    (json_int_t)l->cycle, "node", l->node, "passed", l->best != 0, "why", why,
                    "edit", world_edit_to_json(&edit));
     world_edit_release(&edit);
     if (search_has_model(s)) {
         json_object_set_new(ev, "lane", json_integer(l - s->lanes));
-        json_object_set_new(ev, "tell", json_boolean(s->strategy->refines));
+        json_object_set_new(ev, "tell", json_boolean(s->strategy->refines && !adopts));
     }
     return journal_add(j, ev, err);
 }

@@ -235,7 +235,8 @@ static void fold_op(struct reading *r, size_t i, json_t *op)
 static void check_op(struct reading *r, size_t i, const json_t *op)
 {
     const char *name = jsonx_str(op, "op", "");
-    const char *under = jsonx_str(op, strcmp(name, "insert_node") == 0 ? "parent_id" : "node_id", "");
+    const char *under =
+        jsonx_str(op, strcmp(name, "insert_node") == 0 ? "parent_id" : "node_id", "");
     bool inserts = strcmp(name, "insert_node") == 0, splits = strcmp(name, "split_node") == 0;
 
     if (r->kind->seeds && !inserts)
@@ -261,8 +262,8 @@ static void copy_report(struct reading *r, const struct world_report *report)
         if (repair->op == SIZE_MAX)
             json_array_append_new(r->out->repairs, json_string(repair->text));
         else
-            json_array_append_new(r->out->repairs, json_sprintf("operation %zu: %s", repair->op + 1,
-                                                                repair->text));
+            json_array_append_new(r->out->repairs,
+                                  json_sprintf("operation %zu: %s", repair->op + 1, repair->text));
     }
 }
 
@@ -318,7 +319,8 @@ static void check_members(struct reading *r, json_t *object)
         char seen[80];
 
         for (size_t i = 0; i < ARRAY_LEN(members); i++)
-            known = known || ((r->kind->members & members[i].bit) && strcmp(members[i].name, key) == 0);
+            known =
+                known || ((r->kind->members & members[i].bit) && strcmp(members[i].name, key) == 0);
         if (strcmp(key, "active_leaf_id") == 0)
             json_array_append_new(
                 r->out->repairs,
@@ -463,7 +465,8 @@ static json_t *node_schema(bool is_new)
         json_object_set_new(properties, "node_id", type_of("string", true, "null: one is given"));
         json_object_set_new(properties, "kind",
                             json_pack("{s:s, s:[s, s]}", "type", "string", "enum",
-                                      world_kind_name(WORLD_DECISION), world_kind_name(WORLD_LEAF)));
+                                      world_kind_name(WORLD_DECISION),
+                                      world_kind_name(WORLD_LEAF)));
         json_object_set_new(
             properties, "commitments",
             list_of(object_of(json_pack("{s:o, s:o}", "param", type_of("string", false, NULL),
@@ -502,9 +505,9 @@ static json_t *ops_schema(const struct plan_kind *kind)
         json_array_append_new(any, op_schema("split_node", "node_id",
                                              json_pack("{s:o, s:o}", "parent_patch", patch,
                                                        "children", list_of(node_schema(true)))));
-        json_array_append_new(any, op_schema("abandon_node", "node_id",
-                                             json_pack("{s:o}", "reason",
-                                                       type_of("string", false, NULL))));
+        json_array_append_new(
+            any, op_schema("abandon_node", "node_id",
+                           json_pack("{s:o}", "reason", type_of("string", false, NULL))));
     }
     return list_of(json_pack("{s:o}", "anyOf", any));
 }

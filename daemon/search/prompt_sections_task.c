@@ -2,6 +2,7 @@
 /* Sections made of the brief (brief.h), the language and the answer's schema: none of them changes
  * while a search runs. See prompt_impl.h. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/jsonx.h"
@@ -13,7 +14,7 @@
 static void add_value(struct buf *row, const json_t *v, size_t max)
 {
     CLEANUP(freep)
-    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
 
     text_line(row, text != NULL ? text : "?", max);
 }
@@ -23,11 +24,36 @@ static void row_adds(struct buf *row, const char *text)
     text_line(row, text, TEXT_ROW_MAX / 4);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/*
+ * Appends the members of an object, sorted by name: a document that was stored and read again has
+ * them in another order. "name<is>value", `comma` between them.
+ */
+static void add_members(struct buf *row, const json_t *object, const char *is, const char *comma)
+{
+    CLEANUP(freep) const char **keys = xcalloc(json_object_size(object) + 1, sizeof(*keys));
+    const char *key;
+    json_t *v;
+    size_t n = 0;
+
+    json_object_foreach((json_t *)object, key, v) keys[n++] = key;
+    qsort(keys, n, sizeof(*keys), by_text);
+    for (size_t i = 0; i < n; i++) {
+        row_adds(row, i > 0 ? comma : "");
+        row_adds(row, keys[i]);
+        row_adds(row, is);
+        add_value(row, json_object_get(object, keys[i]), 40);
+    }
+}
+
 /* "name [batch_size][32] bf16", and the tolerance of an output. */
 static void tensor_row(struct buf *row, const json_t *t)
 {
     const json_t *tolerance = json_object_get(t, "tolerance"), *v;
-    const char *key;
     size_t i;
 
     row_adds(row, "- ");
@@ -46,31 +72,20 @@ static void tensor_row(struct buf *row, const json_t *t)
     if (json_array_size(json_object_get(t, "shape")) == 0)
         row_adds(row, " (scalar)");
     if (json_object_size(tolerance) > 0) {
-        row_adds(row, "; tolerance");
-        json_object_foreach((json_t *)tolerance, key, v) {
-            row_adds(row, " ");
-            row_adds(row, key);
-            row_adds(row, " ");
-            add_value(row, v, 40);
-        }
+        row_adds(row, "; tolerance ");
+        add_members(row, tolerance, " ", ", ");
     }
 }
 
 /* "- b1: batch_size 1, num_pages 1400; params {...}" */
 static void workload_row(struct buf *row, const json_t *w)
 {
-    const json_t *axes = json_object_get(w, "axes"), *params = json_object_get(w, "params"), *v;
-    const char *key, *comma = ": ";
+    const json_t *axes = json_object_get(w, "axes"), *params = json_object_get(w, "params");
 
     row_adds(row, "- ");
     row_adds(row, jsonx_str(w, "name", "?"));
-    json_object_foreach((json_t *)axes, key, v) {
-        row_adds(row, comma);
-        row_adds(row, key);
-        row_adds(row, " ");
-        add_value(row, v, 40);
-        comma = ", ";
-    }
+    row_adds(row, json_object_size(axes) > 0 ? ": " : "");
+    add_members(row, axes, " ", ", ");
     if (json_object_size(params) > 0) {
         row_adds(row, "; ");
         add_value(row, params, 1200);
@@ -102,19 +117,12 @@ static void add_axes(struct sheet *s, const json_t *task)
 {
     CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
     const json_t *v;
-    const char *key, *comma = "";
+    const char *comma = "";
     size_t i;
 
-    json_object_foreach(json_object_get(task, "constants"), key, v) {
-        row_adds(&row, comma);
-        row_adds(&row, key);
-        row_adds(&row, " = ");
-        add_value(&row, v, 40);
-        comma = ", ";
-    }
+    add_members(&row, json_object_get(task, "constants"), " = ", ", ");
     sheet_addf(s, "Constant axes: %s\n", buf_str(&row)[0] ? buf_str(&row) : "none");
     buf_clear(&row);
-    comma = "";
     json_array_foreach(json_object_get(task, "variables"), i, v) {
         row_adds(&row, comma);
         row_adds(&row, json_string_value(v));
@@ -293,7 +301,7 @@ int section_schema(const struct prompt_view *v, size_t budget, struct buf *out, 
     (void)budget, (void)err;
     if (v->schema == NULL)
         return 0;
-    text = json_dumps(v->schema, JSON_INDENT(1));
+    text = json_dumps(v->schema, JSON_COMPACT);
     if (text == NULL)
         abort();
     s = sheet_of(out, 2 * strlen(text) + 64);

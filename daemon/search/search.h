@@ -28,6 +28,7 @@
 #include "search/credit.h"
 #include "search/drift.h"
 #include "search/engine.h"
+#include "search/gifts.h"
 #include "search/lanes.h"
 #include "search/learn.h"
 #include "search/live.h"
@@ -128,6 +129,7 @@ struct search {
     json_t *questions;     /* a model's open ones, texts; owned */
     struct memory *memory; /* NULL while unseeded or cold */
     struct live live;      /* what other searches found since */
+    struct gifts gifts;    /* whole programs and plans from memory, where a model writes */
     bool retreated;        /* memory lost: see trust.h */
     double due;            /* evaluations owed to the memory-free arm */
     size_t n_trials, cap_trials;
@@ -237,6 +239,10 @@ json_t *search_summary(const struct search *s);
 
 json_t *search_show_json(const struct search *s);
 json_t *search_tree_json(const struct search *s);
+/* model_json.c: {summary, questions[], programs[{program, id, parent, note, from, model, tunables[],
+ * evaluations, objective, status, node}], lanes[], waiting[], calls}; null without a language
+ * model. */
+json_t *search_model_json(const struct search *s);
 /* search_warm.c: what was gained over the baseline in all, by what was adopted from memory, and by
  * this search on top of that, {total, adopted, added, log{}, adoptions}; null without a best. */
 json_t *search_gain_json(const struct search *s);

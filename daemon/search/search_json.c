@@ -260,6 +260,7 @@ json_t *search_show_json(const struct search *s)
     json_object_set_new(show, "nodes", json_integer(world_count(s->world)));
     json_object_set_new(show, "cycles", json_integer((json_int_t)s->cycle));
     json_object_set_new(show, "trying", open_trial_json(s));
+    json_object_set_new(show, "model", search_model_json(s));
     json_object_set_new(show, "baseline", baseline_json(s));
     json_object_set_new(show, "overhead", overhead_json(s));
     return show;

@@ -32,6 +32,7 @@ struct trial {
     /* The prediction as past outcomes of its source correct it: shown, scored, believed. */
     double corrected_mean, corrected_sd;
     struct credit_served served; /* insights offered to it, followed, contradicted */
+    bool offered;                /* any at all, those that no space can embody too */
     unsigned tries;              /* evaluations lost to the infrastructure so far */
 
     bool plan; /* a step of a plan from memory */

@@ -24,7 +24,7 @@ struct reader {
 };
 
 struct tunable {
-    char name[TOKEN_MAX], type[TOKEN_MAX];
+    char name[TOKEN_MAX], type[8];
     json_t *values, *fallback; /* owned; fallback is NULL until "default" came */
     const char *role;
     char technique[TOKEN_MAX], help[TOKEN_MAX];
@@ -169,7 +169,8 @@ static int read_options(struct reader *r, struct tunable *t, char *why, size_t s
         }
     }
     if (r->at[strspn(r->at, " \t\r,")] != '\0') {
-        snprintf(why, size, "it ends in a text whose quotes are not closed, or in one over %d bytes",
+        snprintf(why, size,
+                 "it ends in a text whose quotes are not closed, or in one over %d bytes",
                  TOKEN_MAX - 2);
         return -1;
     }
@@ -184,11 +185,11 @@ static int read_options(struct reader *r, struct tunable *t, char *why, size_t s
 static bool name_is_taken(const char *name)
 {
     static const char *const words[] = {
-        "auto",     "bool",     "break",  "case",   "char",  "const",    "continue", "default",
-        "do",       "double",   "else",   "enum",   "extern", "float",   "for",      "goto",
-        "if",       "inline",   "int",    "long",   "main",  "register", "restrict", "return",
-        "short",    "signed",   "sizeof", "static", "struct", "switch",  "typedef",  "typeof",
-        "union",    "unsigned", "void",   "volatile", "while", "defined", "asm",     "NULL",
+        "auto",  "bool",     "break",  "case",     "char",   "const",    "continue", "default",
+        "do",    "double",   "else",   "enum",     "extern", "float",    "for",      "goto",
+        "if",    "inline",   "int",    "long",     "main",   "register", "restrict", "return",
+        "short", "signed",   "sizeof", "static",   "struct", "switch",   "typedef",  "typeof",
+        "union", "unsigned", "void",   "volatile", "while",  "defined",  "asm",      "NULL",
     };
 
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
@@ -202,15 +203,17 @@ static int read_tunable(const char *text, struct tunable *t, char *why, size_t s
     struct reader r = { .at = text };
 
     if (!next_token(&r) || r.quoted || !(isalpha((unsigned char)r.token[0]) || *r.token == '_') ||
-        r.token[strspn(r.token, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")]) {
+        r.token[strspn(r.token,
+                       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")]) {
         snprintf(why, size, "it does not begin with a name that can be a macro");
         return -1;
     }
     str_copy(t->name, sizeof(t->name), r.token);
     if (name_is_taken(t->name)) {
-        snprintf(why, size,
-                 "'%.80s' is not free: words of C, names with '_' first and KS_... belong to others",
-                 t->name);
+        snprintf(
+            why, size,
+            "'%.80s' is not free: words of C, names with '_' first and KS_... belong to others",
+            t->name);
         return -1;
     }
     if (!next_token(&r) || !known_type(r.token)) {

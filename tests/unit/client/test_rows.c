@@ -113,6 +113,12 @@ static void words_become_parameters(void **state)
                 "{\"cold\":true,\"device\":\"cpu\",\"seed\":7,\"task\":\"t\"}");
     expect_text(PARSE(cmd_search_start, "--budget", "evals=40,time=2m", "t"),
                 "{\"budget\":{\"evals\":40,\"time\":120.0},\"task\":\"t\"}");
+    /* nothing may be spent */
+    expect_text(PARSE(cmd_search_start, "--budget", "evals=0,tokens=0,usd=0,time=0,device=0s", "t"),
+                "{\"budget\":{\"device\":0.0,\"evals\":0,\"time\":0.0,\"tokens\":0,\"usd\":0.0},"
+                "\"task\":\"t\"}");
+    expect_text(PARSE(cmd_search_start, "--stop", "roofline=0.5,gain=0.25", "t"),
+                "{\"stop\":{\"gain\":0.25,\"roofline\":0.5},\"task\":\"t\"}");
     expect_text(PARSE(cmd_query, "split", "the", "--limit", "3", "KV", "--", "--cache"),
                 "{\"limit\":3,\"text\":\"split the KV --cache\"}");
     expect_text(PARSE(cmd_search_explain, "s1", "n2"), "{\"node\":\"n2\",\"search\":\"s1\"}");
@@ -137,6 +143,17 @@ static void bad_words_get_a_sentence(void **state)
                 "--budget names evals twice");
     expect_text(PARSE(cmd_search_start, "t", "--budget", "time=-1"),
                 "--budget time is '-1'; a time is allowed, such as 90, 90s, 5m or 2h");
+    expect_text(PARSE(cmd_search_start, "t", "--budget", "usd=-0.5"),
+                "--budget usd is '-0.5'; a number from 0 is allowed");
+    expect_text(PARSE(cmd_search_start, "t", "--budget", "tokens=1e3"),
+                "--budget tokens is '1e3'; a whole number is allowed");
+    expect_text(PARSE(cmd_search_start, "t", "--budget", "evals=4,,time=1"),
+                "--budget has ''; evals=N, tokens=N, usd=X, time=T and device=T are allowed, "
+                "joined by commas");
+    expect_text(PARSE(cmd_search_start, "t", "--stop", "gain=0"),
+                "--stop gain is '0'; a number above 0 is allowed");
+    expect_text(PARSE(cmd_search_start, "t", "--stop", "evals=4"),
+                "--stop has 'evals=4'; roofline=X and gain=X are allowed, joined by commas");
     expect_text(PARSE(cmd_search_start, ""), "T is ''; UTF-8 text that is not empty is allowed");
     expect_text(PARSE(cmd_eval_run, "f.c", "--task", "t", "--assignment", "[1]"),
                 "--assignment must be a JSON object, such as '{\"TILE\": 16}'");

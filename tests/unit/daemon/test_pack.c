@@ -225,6 +225,20 @@ static void a_broken_pack_hides_no_other_and_is_told_everything(void **state)
     packs_unref(p);
 }
 
+/* A space without parameters is one to search, but nothing that a template can be tuned in. */
+static void a_template_without_tunables_is_a_problem(void **state)
+{
+    CLEANUP(freep) char *at = str_printf("%s/fam", (char *)*state);
+    struct packs *p;
+
+    put_pack(*state, "fam", task_json);
+    put(at, "template.space.json", "{\"parameters\":[],\"constraints\":[]}");
+    p = load(*state);
+    assert_int_equal(packs_get(p, 0)->n_problems, 1);
+    assert_non_null(strstr(packs_get(p, 0)->problems[0], "'parameters' of at least one"));
+    packs_unref(p);
+}
+
 static void the_first_pack_keeps_a_definition_that_two_name(void **state)
 {
     struct packs *p;
@@ -295,6 +309,7 @@ int main(void)
         IN_DIR(source_keys_are_sha256_of_the_text),
         IN_DIR(quantities_of_the_regime_are_means_over_a_set),
         IN_DIR(a_wrong_regime_is_a_problem_of_the_pack),
+        IN_DIR(a_template_without_tunables_is_a_problem),
         IN_DIR(a_broken_pack_hides_no_other_and_is_told_everything),
         IN_DIR(the_first_pack_keeps_a_definition_that_two_name),
         cmocka_unit_test(the_folders_are_named_when_none_can_be_listed),

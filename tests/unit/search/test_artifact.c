@@ -84,8 +84,8 @@ static void a_program_in_a_fence_is_taken_byte_by_byte(void **state)
 
 static void fences_may_be_tagged_in_other_ways(void **state)
 {
-    static const char *const opens[] = { "```c", "```C", "``` c ", "```", "~~~c", "````c", "```cpp",
-                                         "   ```c" };
+    static const char *const opens[] = { "```c", "```C",  "``` c ", "```",
+                                         "~~~c", "````c", "```cpp", "   ```c" };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(opens); i++) {
@@ -105,9 +105,10 @@ static void fences_may_be_tagged_in_other_ways(void **state)
 
 static void of_several_fences_the_one_with_the_kernel_is_meant(void **state)
 {
-    struct artifact a = read_ok("The old loop:\n" FENCED("for (;;) {\n") "The new program:\n"
-                                    FENCED(KERNEL) "Build it with\n```sh\nmake\n```\n",
-                                NULL);
+    struct artifact a =
+        read_ok("The old loop:\n" FENCED("for (;;) {\n") "The new program:\n" FENCED(
+                    KERNEL) "Build it with\n```sh\nmake\n```\n",
+                NULL);
 
     (void)state;
     assert_string_equal(a.source, KERNEL);
@@ -158,7 +159,8 @@ static void what_c_allows_is_not_taken_for_an_error(void **state)
     good("#if defined(A)\nint f(void) {\n#else\nint g(void) {\n#endif\n    return 0;\n}\n" KERNEL);
     good("#ifdef __cplusplus\nextern \"C\" {\n#endif\n" KERNEL "#ifdef __cplusplus\n}\n#endif\n");
     good("#define BEGIN {\n#define END }\nint f(void) BEGIN return 0; END\n" KERNEL);
-    good("#define LONG(x) \\\n    ((x) + \\\n     1)\n// a comment that goes on \\\n { here\n" KERNEL);
+    good("#define LONG(x) \\\n    ((x) + \\\n     1)\n// a comment that goes on \\\n { "
+         "here\n" KERNEL);
     good("#if 0\nit doesn't matter what's (here\n#endif\n" KERNEL);
     good("#include <immintrin.h>\n#include \"ks_task.h\"\n# include /* x */ <math.h>\n" KERNEL);
     good("__attribute__((noinline)) static float f(float a[8]) { return a[0]; }\n"
@@ -200,13 +202,12 @@ static void expectations_are_read_or_refused_but_never_misread(void **state)
         const char *text;
         double mean, sd;
     } rows[] = {
-        { "1.8", 1.8, 1 },         { "~1.8x", 1.8, 1 },
-        { "0.5 x", 0.5, 1 },       { "2x +/- 10 %", 2, 1.1 },
-        { "2x \xc2\xb1 10%", 2, 1.1 }, { "2-8x", 4, 2 },
+        { "1.8", 1.8, 1 },         { "~1.8x", 1.8, 1 },           { "0.5 x", 0.5, 1 },
+        { "2x +/- 10 %", 2, 1.1 }, { "2x \xc2\xb1 10%", 2, 1.1 }, { "2-8x", 4, 2 },
         { "2x - 8x.", 4, 2 },
     };
-    static const char *const wrong[] = { "fast", "80%", "1.8x or 2x", "1e9x", "0x", "-2x",
-                                         "1.8x +- much", "nan", "2-1x", "0x10" };
+    static const char *const wrong[] = { "fast", "80%",          "1.8x or 2x", "1e9x", "0x",
+                                         "-2x",  "1.8x +- much", "nan",        "2-1x", "0x10" };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -238,11 +239,11 @@ static const char base[] = "static int one(void)\n{\n    return 1;\n}\n\n"
 
 static void blocks_change_exactly_what_they_name(void **state)
 {
-    struct artifact a = read_ok("NOTE: two is three\n```c\n" BLOCK("    return 2;  \n",
-                                                                    "    return 3;\n")
-                                    BLOCK("    return 3;\n}\n", "    return 4;\n}\n") "```\n"
-                                    BLOCK("static int one(void)\n{\n    return 1;\n}\n\n", ""),
-                                base);
+    struct artifact a =
+        read_ok("NOTE: two is three\n```c\n" BLOCK("    return 2;  \n", "    return 3;\n")
+                    BLOCK("    return 3;\n}\n", "    return 4;\n}\n") "```\n" BLOCK(
+                        "static int one(void)\n{\n    return 1;\n}\n\n", ""),
+                base);
 
     (void)state;
     assert_true(a.patched);
@@ -264,15 +265,16 @@ static void blocks_that_do_not_fit_are_told_where_they_nearly_do(void **state)
     refused(BLOCK("    return 2;\n", "    return 2;\n"), base, "change nothing");
     refused(BLOCK("    return 2;\n", "    return 2;\n"), NULL, "no program to apply them to");
     refused(BLOCK("    return 2;\n", "    return (2;\n"), base, "meets the '('");
-    assert_int_equal(refused(BLOCK("    return 7;\n", "") BLOCK("    return 8;\n", ""), base,
-                             "block 2"),
-                     2);
+    assert_int_equal(
+        refused(BLOCK("    return 7;\n", "") BLOCK("    return 8;\n", ""), base, "block 2"), 2);
 }
 
 static void malformed_blocks_are_never_guessed_at(void **state)
 {
     (void)state;
     refused(FENCED(KERNEL) BLOCK("    return 2;\n", "    return 3;\n"), base, "one or the other");
+    refused("```c\n" KERNEL BLOCK("    return 2;\n", "    return 3;\n") "```\n", base,
+            "one or the other");
     refused("<<<<<<< SEARCH\n    return 2;\n>>>>>>> REPLACE\n", base, "without a '======='");
     refused("<<<<<<< SEARCH\n    return 2;\n=======\na\n=======\nb\n>>>>>>> REPLACE\n", base,
             "second '======='");
@@ -351,7 +353,8 @@ static void bad_tunables_are_told_with_their_line(void **state)
     tunable_errors("//@tunable A int 8|16 default 8\n#ifndef A\n#define A 16\n#endif\n",
                    "falls back to 16");
     tunable_errors("//@tunable A int 8|16 default 8\n#undef A\n", "undefines");
-    tunable_errors("//@tunable A int 8|16 default 8\n//@constraint A > 8\n", "breaks the constraint");
+    tunable_errors("//@tunable A int 8|16 default 8\n//@constraint A > 8\n",
+                   "breaks the constraint");
     tunable_errors("//@tunable A int 8|16 default 8\n//@constraint C > 8\n", "C");
     tunable_errors("//@tunable A int 8|16 default 8\n//@constraint\n", "1 to");
     tunable_errors("//@constraint A > 8\n", "no tunables");

@@ -204,9 +204,9 @@ static void a_gain_within_the_noise_is_no_improvement(void **state)
         int64_t best_q, sd_q, base_sd_q;
         bool passed, improved;
     } rows[] = {
-        { 109000, 0, 0, true, false },       { 111000, 0, 0, true, true },
-        { 150000, 30000, 0, true, false },   { 150000, 20000, 0, true, true },
-        { 150000, 0, 40000, true, false },   { 90000, 0, 0, true, false },
+        { 109000, 0, 0, true, false },     { 111000, 0, 0, true, true },
+        { 150000, 30000, 0, true, false }, { 150000, 20000, 0, true, true },
+        { 150000, 0, 40000, true, false }, { 90000, 0, 0, true, false },
         { INT64_MAX, 0, 0, false, false },
     };
 

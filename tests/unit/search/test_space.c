@@ -94,7 +94,7 @@ static void bad_documents_are_refused_with_a_sentence(void **state)
 {
     (void)state;
     refuse("[]", "must be a JSON object");
-    refuse("{\"parameters\":[]}", "at least one parameter");
+    refuse("{\"parameters\":3}", "must be a list of parameters");
     refuse("{\"parameters\":[1]}", "not an object");
     refuse(ONE("[1,2]", "1", "],\"extra\":1}"), "unknown key 'extra'");
     refuse(ONE("[]", "1", "]}"), "at least one value");
@@ -579,9 +579,52 @@ static void bad_row_lists_are_refused(void **state)
     }
 }
 
+/* A program that declares no tunables has a space too: of one assignment, of nothing. */
+static void a_space_without_parameters_has_one_assignment(void **state)
+{
+    struct space *s = parse("{\"parameters\":[],\"constraints\":[]}");
+    uint16_t a[1] = { 7 }, *rows = NULL;
+    CLEANUP(freep) char *key = space_key(s, a);
+    json_auto_t *obj = space_to_json(s, a), *defines = space_defines(s, a);
+    struct rng rng = rng_seeded(1);
+    struct err err;
+    size_t n = 0;
+
+    (void)state;
+    assert_int_equal(space_n(s), 0);
+    space_default(s, a);
+    assert_true(space_valid(s, a));
+    assert_int_equal(space_check(s, a, &err), 0);
+    assert_string_equal(key, "");
+    assert_int_equal(json_object_size(obj), 0);
+    assert_int_equal(json_object_size(defines), 0);
+    assert_int_equal(space_from_json(s, obj, a, &err), 0);
+    assert_int_equal(space_hash(s, a), space_hash(s, rows));
+    assert_int_equal(space_sample(s, NULL, &rng, a, &err), 0);
+    assert_int_equal(space_enumerate(s, NULL, 10, &rows, &n, &err), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(space_count(s, NULL, 10), 1);
+    assert_int_equal(space_enumerate(s, NULL, 0, &rows, &n, &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_true(space_product(s) == 1.0);
+    assert_int_equal(space_neighbours(s, a, a, 1), 0);
+    assert_true(space_matches(s, a, a));
+    space_cell(s, a, a);
+    assert_int_equal(a[0], 7); /* nothing was ever written */
+    json_object_set_new(obj, "A", json_integer(1));
+    assert_int_equal(space_from_json(s, obj, a, &err), -1);
+    free(rows);
+    space_free(s);
+    refuse("{\"constraints\":[]}", "'parameters'");
+    refuse("{\"parameters\":{}}", "'parameters'");
+    refuse("{\"parameters\":[],\"constraints\":[\"1 == 2\"]}", "breaks the constraint");
+    refuse("{\"parameters\":[],\"constraints\":[\"A == 2\"]}", "A");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_space_without_parameters_has_one_assignment),
         cmocka_unit_test(a_space_keeps_what_its_document_says),
         cmocka_unit_test(bad_documents_are_refused_with_a_sentence),
         cmocka_unit_test(macro_names_may_not_collide),
