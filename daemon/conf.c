@@ -41,6 +41,7 @@ struct row {
 };
 
 static const char *const sandbox_names[] = { "bwrap", "none", NULL };
+static const char *const replay_match_names[] = { "hash", "call", NULL };
 static const char *const embedding_names[] = { "builtin", "openai", NULL };
 static const char *const api_names[] = { "chat", "responses", "auto", NULL };
 static const char *const effort_names[] = { "default", "none", "minimal", "low",
@@ -139,6 +140,9 @@ static const struct row rows[] = {
       "environment says" },
     { "llm_record", ROW_TEXT, AT(llm_record), 0, 0, NULL,
       "file to which the models' answers are appended, one JSON text a line; empty: none" },
+    { "llm_replay_match", ROW_ENUM, AT(llm_replay_match), 0, 0, replay_match_names,
+      "what an answer is found by: hash (the whole request), or call (its number and kind, where "
+      "the wording has changed since)" },
     { "llm_replay_file", ROW_TEXT, AT(llm_replay_file), 0, 0, NULL,
       "recorded answers for searches that replay, one JSON text a line" },
     { "llm_retries", ROW_U64, AT(llm_retries), 0, 100, NULL,

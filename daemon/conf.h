@@ -49,6 +49,7 @@ struct conf {
     char *llm_prices;                           /* "model=in/cached/out, ..." */
     char *llm_prompts;                          /* folder of prompts over ours; "": none */
     char *llm_record;                           /* answers are appended to this file; "": no */
+    int llm_replay_match;                       /* enum llm_match */
     char *llm_replay_file;                      /* answers come from this file; "": none */
     int llm_api;                                /* enum llm_api */
     int llm_effort;                             /* 0: none is sent; else conf_effort_name */

@@ -110,8 +110,12 @@ double ksearch_number(struct ksearch_run *r, const char *node, const json_t *obj
         return d;
     seen = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
     if (!isfinite(d)) {
-        ksearch_repair(r, "node '%.60s': '%s' is %.60s, which is no number; %g was taken", node,
-                       key, seen ? seen : "?", fallback);
+        char taken[32] = "none";
+
+        if (isfinite(fallback))
+            snprintf(taken, sizeof(taken), "%g", fallback);
+        ksearch_repair(r, "node '%.60s': '%s' is %.60s, which is no number; %s was taken", node,
+                       key, seen ? seen : "?", taken);
         return fallback;
     }
     d = fmin(fmax(d, low), high);

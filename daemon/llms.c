@@ -39,7 +39,8 @@ static int make_replay(struct daemon *d, struct llm **out, struct err *err)
                        "'llm_record' and 'llm_replay_file' are the same file '%s': a recording "
                        "cannot be added to while it is replayed",
                        conf->llm_record);
-    return llm_replay_new(loop_base(d->loop), conf->llm_replay_file, out, err);
+    return llm_replay_new(loop_base(d->loop), conf->llm_replay_file,
+                          (enum llm_match)conf->llm_replay_match, out, err);
 }
 
 static int make(struct llms *m, int which, struct llm **out, struct err *err)
@@ -127,9 +128,16 @@ static void on_change(void *ctx)
 
 /* ---- Life ---- */
 
+static bool names_models(const struct conf *c)
+{
+    return c->llm_models[0] != '\0' || c->llm_planner[0] != '\0' || c->llm_coder[0] != '\0' ||
+           c->llm_editor[0] != '\0';
+}
+
 int llms_open(struct daemon *d, struct llms **out, struct err *err)
 {
     struct llms *m = xcalloc(1, sizeof(*m));
+    struct err ignored;
 
     m->d = d;
     if (llm_queue_new(loop_base(d->loop), d->clock, &m->queue, err) != 0) {
@@ -137,6 +145,10 @@ int llms_open(struct daemon *d, struct llms **out, struct err *err)
         return -1;
     }
     llm_queue_on_change(m->queue, on_change, m);
+    /* Reading the system's certificates takes longer than a turn of the loop may: now nobody waits.
+     * What is wrong is said to the search that asks. */
+    if (names_models(d->conf))
+        llms_find(m, names[OPENAI], &ignored);
     *out = m;
     return 0;
 }

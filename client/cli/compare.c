@@ -151,6 +151,12 @@ static bool spends_nothing(const json_t *show, enum compare_axis axis)
            strcmp(text_of(show, "proposer"), "builtin") == 0;
 }
 
+/* A run of another program says nothing of what it spent, so that a 0 there is no 0. */
+static bool spending_is_known(const json_t *show)
+{
+    return strcmp(text_of(show, "proposer"), "k-search") != 0;
+}
+
 static int run_axis(struct run *r, enum compare_axis axis, struct err *err)
 {
     const json_t *curve = json_object_get(r->show, "curve");
@@ -161,7 +167,7 @@ static int run_axis(struct run *r, enum compare_axis axis, struct err *err)
                                                : jsonx_num(point, axis_members[axis],
                                                            spends_nothing(r->show, axis) ? 0 : NAN);
 
-        if (!isfinite(x) || x < 0)
+        if (!isfinite(x) || x < 0 || (axis != COMPARE_EVALUATIONS && !spending_is_known(r->show)))
             return err_set(err, ERR_INVALID,
                            "search '%.80s' does not tell %s for its evaluations; compare it "
                            "--against evaluations",
@@ -447,6 +453,8 @@ static json_t *spent_json(const struct comparison *c, const struct arm *a)
             double v =
                 spent_of(show, parts[p].member, spends_nothing(show, parts[p].axis) ? 0 : NAN);
 
+            if (!spending_is_known(show))
+                v = NAN;
             known += isfinite(v);
             sum += isfinite(v) ? v : 0;
         }

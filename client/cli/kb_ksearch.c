@@ -23,6 +23,7 @@ enum { RUN_MAX = 128 << 20, FOLDERS_MAX = 64, DEPTH_MAX = 3 };
 struct run_files {
     char *model, *store; /* paths; owned; NULL while not found */
     size_t folders;
+    bool named; /* the world model was: others do not matter */
 };
 
 static void run_files_release(struct run_files *f)
@@ -59,7 +60,7 @@ static int look_at_file(struct run_files *f, const char *path, struct err *err)
 
     if (str_has_suffix(path, ".jsonl"))
         return take(&f->store, "stores of solutions", path, err);
-    if (!str_has_suffix(path, ".json"))
+    if (f->named || !str_has_suffix(path, ".json"))
         return 0;
     if (is_model(path, &model, err) != 0)
         return -1;
@@ -101,25 +102,18 @@ static int find_files(const char *path, struct run_files *f, struct err *err)
 {
     CLEANUP(freep) char *folder = xstrdup(path);
     char *slash = strrchr(folder, '/');
-    struct run_files beside = { 0 };
-    struct err two_models;
 
-    if (file_is_dir(path)) {
-        if (look_in_folder(f, path, 1, err) != 0)
-            return -1;
-    } else {
-        if (!file_exists(path))
-            return err_set(err, ERR_NOT_FOUND, "there is no '%s'", path);
+    f->named = !file_is_dir(path);
+    if (f->named && !file_exists(path))
+        return err_set(err, ERR_NOT_FOUND, "there is no '%s'", path);
+    if (f->named) {
         f->model = xstrdup(path);
-        beside.model = xstrdup(path);
         if (slash != NULL)
-            *slash = '\0';
-        /* Other world models beside the one that was named do not matter. */
-        (void)look_in_folder(&beside, slash ? (*folder ? folder : "/") : ".", DEPTH_MAX,
-                             &two_models);
-        f->store = TAKE(beside.store);
-        run_files_release(&beside);
+            slash[slash == folder] = '\0';
+        path = slash != NULL ? folder : ".";
     }
+    if (look_in_folder(f, path, f->named ? DEPTH_MAX : 1, err) != 0)
+        return -1;
     if (f->model == NULL)
         return err_set(err, ERR_NOT_FOUND,
                        "'%s' has no world model: a .json file with a decision_tree", path);

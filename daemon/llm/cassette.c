@@ -2,6 +2,7 @@
 /* Recorded answers of language models, read and written; see cassette.h. */
 #include "llm/cassette.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -38,8 +39,8 @@ static int check_count(const json_t *line, const char *key, struct err *err)
 
 static int check_numbers(const json_t *line, struct err *err)
 {
-    static const char *const counts[] = { "attempt", "tokens_in", "tokens_cached", "tokens_out",
-                                          "usd_q" };
+    static const char *const counts[] = { "attempt",    "tokens_in", "tokens_cached",
+                                          "tokens_out", "usd_q",     "call" };
     const json_t *seconds = json_object_get(line, "seconds");
 
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
@@ -79,7 +80,8 @@ static int check_line(const json_t *line, struct err *err)
 {
     static const char *const known[] = { "hash",       "kind",  "role",      "attempt",
                                          "answer",     "model", "tokens_in", "tokens_cached",
-                                         "tokens_out", "usd_q", "seconds" };
+                                         "tokens_out", "usd_q", "seconds",   "estimated",
+                                         "task",       "call" };
     char seen[60];
     const char *key;
     json_t *v;
@@ -197,28 +199,55 @@ size_t cassette_count(const struct cassette *c)
     return c->n;
 }
 
-bool cassette_next(struct cassette *c, const char *hash, struct llm_answer *out)
+static void read_answer(const json_t *line, struct llm_answer *out)
 {
-    json_int_t at = jsonx_int(c->now, hash, NO_ENTRY);
-    const json_t *line;
-
-    if (at == NO_ENTRY)
-        return false;
-    line = c->entries[at].line;
-    if (c->entries[at].next != NO_ENTRY)
-        json_object_set_new(c->now, hash, json_integer(c->entries[at].next));
     *out = (struct llm_answer){
         .text = jsonx_str(line, "answer", ""),
         .model = jsonx_str(line, "model", "replay"),
         .tokens_in = (uint64_t)jsonx_int(line, "tokens_in", 0),
         .tokens_cached = (uint64_t)jsonx_int(line, "tokens_cached", 0),
         .tokens_out = (uint64_t)jsonx_int(line, "tokens_out", 0),
-        .estimated = json_object_get(line, "tokens_in") == NULL,
+        .estimated = jsonx_bool(line, "estimated", json_object_get(line, "tokens_in") == NULL),
         .usd_q = jsonx_int(line, "usd_q", 0),
         .seconds = jsonx_num(line, "seconds", 0),
         .tries = 1,
     };
+}
+
+bool cassette_next(struct cassette *c, const char *hash, struct llm_answer *out)
+{
+    json_int_t at = jsonx_int(c->now, hash, NO_ENTRY);
+
+    if (at == NO_ENTRY)
+        return false;
+    read_answer(c->entries[at].line, out);
+    if (c->entries[at].next != NO_ENTRY)
+        json_object_set_new(c->now, hash, json_integer(c->entries[at].next));
     return true;
+}
+
+/* The number of a call is what stands behind the dot of its id. */
+static json_int_t call_number(const struct llm_request *req)
+{
+    const char *dot = strrchr(req->id, '.');
+
+    return dot != NULL ? strtoll(dot + 1, NULL, 10) : 0;
+}
+
+bool cassette_at_call(const struct cassette *c, const struct llm_request *req,
+                      struct llm_answer *out)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const json_t *line = c->entries[i].line;
+
+        if (jsonx_int(line, "call", 0) != call_number(req) ||
+            strcmp(jsonx_str(line, "task", ""), req->task) != 0 ||
+            strcmp(jsonx_str(line, "kind", ""), req->kind) != 0)
+            continue;
+        read_answer(line, out);
+        return true;
+    }
+    return false;
 }
 
 /* ---- Writing ---- */
@@ -226,7 +255,8 @@ bool cassette_next(struct cassette *c, const char *hash, struct llm_answer *out)
 char *cassette_line(const struct llm_request *req, const struct llm_answer *a)
 {
     json_auto_t *line =
-        json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "hash", req->hash,
+        json_pack("{s:s, s:I, s:b, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:f}", "task",
+                  req->task, "call", call_number(req), "estimated", a->estimated, "hash", req->hash,
                   "kind", req->kind, "role", llm_role_name(req->role), "attempt", (int)req->attempt,
                   "answer", a->text, "model", a->model, "tokens_in", (json_int_t)a->tokens_in,
                   "tokens_cached", (json_int_t)a->tokens_cached, "tokens_out",

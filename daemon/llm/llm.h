@@ -111,9 +111,13 @@ int llm_openai_new(struct event_base *base, const struct conf *conf, const struc
 int llm_queue_new(struct event_base *base, const struct clock *clock, struct llm **out,
                   struct err *err);
 
+/* What an answer of a recording is found by: the whole request, or, where that is not there, the
+ * task, the number and the kind of the call. */
+enum llm_match { LLM_MATCH_HASH, LLM_MATCH_CALL };
 /* Answers from a recording (cassette.h). ERR_NOT_FOUND, ERR_INVALID with the line, ERR_IO. Thread:
  * blocks while it reads. */
-int llm_replay_new(struct event_base *base, const char *path, struct llm **out, struct err *err);
+int llm_replay_new(struct event_base *base, const char *path, enum llm_match match,
+                   struct llm **out, struct err *err);
 
 /*
  * Passes through to `inner` (owned from success on) and appends every answer to `path` as a line of

@@ -52,7 +52,7 @@ static bool cut_suffix(const char *s, size_t *len, const char *suffix)
 {
     size_t n = strlen(suffix);
 
-    if (*len <= n || memcmp(s + *len - n, suffix, n) != 0)
+    if (*len < n || memcmp(s + *len - n, suffix, n) != 0)
         return false;
     *len -= n;
     return true;

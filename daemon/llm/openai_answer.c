@@ -241,6 +241,23 @@ static int take_response_event(struct wire_answer *a, const char *type, const js
     return 0;
 }
 
+/* Events say what they are by name; most of the long ones repeat what came before. */
+static bool is_of_use(const char *name)
+{
+    static const char *const used[] = { "message",
+                                        "error",
+                                        "response.output_text.delta",
+                                        "response.refusal.delta",
+                                        "response.completed",
+                                        "response.incomplete",
+                                        "response.failed" };
+
+    for (size_t i = 0; i < ARRAY_LEN(used); i++)
+        if (strcmp(used[i], name) == 0)
+            return true;
+    return false;
+}
+
 /* ---- Both ---- */
 
 int wire_whole(enum llm_api api, const char *body, size_t len, struct wire_answer *a,
@@ -267,7 +284,7 @@ int wire_event(enum llm_api api, const char *name, const char *data, size_t len,
 {
     json_auto_t *j = NULL;
 
-    if (a->over)
+    if (a->over || (api == LLM_API_RESPONSES && !is_of_use(name)))
         return 0;
     if (strcmp(data, "[DONE]") == 0) {
         a->over = true;

@@ -85,7 +85,7 @@ struct llm_job {
     uint64_t in, cached, out; /* tokens of all tries */
     int64_t usd_q;
     bool estimated, later; /* some model of the chain may work later */
-    struct err err; /* of the last try */
+    struct err err;        /* of the last try */
     /* The try under way. */
     struct http_transfer *transfer;
     unsigned used; /* features */

@@ -14,6 +14,7 @@ struct replay {
     struct event *deliver;
     struct list jobs; /* struct llm_job, to be told */
     char *path;
+    enum llm_match match;
     bool closing;
 };
 
@@ -59,7 +60,8 @@ static int replay_start(struct llm *m, const struct llm_request *req, llm_done_f
     j = xcalloc(1, sizeof(*j));
     j->done = done;
     j->ctx = ctx;
-    if (!cassette_next(r->cassette, req->hash, &j->answer))
+    if (!cassette_next(r->cassette, req->hash, &j->answer) &&
+        !(r->match == LLM_MATCH_CALL && cassette_at_call(r->cassette, req, &j->answer)))
         err_set(&j->err, ERR_NOT_FOUND,
                 "recording '%s' has no answer to request '%s' (%s, attempt %u, hash %.12s)",
                 r->path, req->id, req->kind, req->attempt, req->hash);
@@ -102,7 +104,8 @@ static void replay_free(struct llm *m)
     free(r);
 }
 
-int llm_replay_new(struct event_base *base, const char *path, struct llm **out, struct err *err)
+int llm_replay_new(struct event_base *base, const char *path, enum llm_match match,
+                   struct llm **out, struct err *err)
 {
     struct replay *r = xcalloc(1, sizeof(*r));
 
@@ -116,6 +119,7 @@ int llm_replay_new(struct event_base *base, const char *path, struct llm **out, 
     if (r->deliver == NULL)
         abort(); /* as xmalloc does */
     r->path = xstrdup(path);
+    r->match = match;
     *out = &r->llm;
     return 0;
 }

@@ -37,6 +37,7 @@ struct scan {
     bool unsure;        /* brackets depend on macros or conditions */
     size_t plain_until; /* quotes before here begin no literal: one that never ends came first */
     char bracket_error[160];
+    char *scratch; /* as long as the source: a directive's text */
 };
 
 static bool is_word_byte(char c)
@@ -369,7 +370,7 @@ static void keep_directive(struct scan *s, size_t line, const char *name, const 
     d->guarded = strcmp(name, "define") == 0 && is_guarded(s, rest);
 }
 
-/* The directive's line into `out` (of the rest of the source's size), without comments. */
+/* The directive's line into `out`, without comments and splices. */
 static void directive_text(struct scan *s, char *out)
 {
     size_t n = 0, lines, end;
@@ -408,15 +409,13 @@ static void directive_text(struct scan *s, char *out)
 
 static void read_directive(struct scan *s)
 {
-    CLEANUP(freep) char *text = NULL;
     size_t line = s->line, n;
     char name[16];
     const char *rest;
 
     s->at += s->s[s->at] == '%' ? 2 : 1;
-    text = xmalloc(s->len - s->at + 2);
-    directive_text(s, text);
-    rest = text + strspn(text, " \t");
+    directive_text(s, s->scratch);
+    rest = s->scratch + strspn(s->scratch, " \t");
     n = word_len(rest);
     if (n == 0 || n >= sizeof(name))
         return; /* a lone '#', or what the compiler will say no to */
@@ -489,6 +488,7 @@ void c_text_read(const char *source, struct c_text *out, struct complaints *c)
     s->line = 1;
     s->out = out;
     s->c = c;
+    s->scratch = xmalloc(s->len + 1);
     out->code = xmalloc(s->len + 1);
     for (size_t i = 0; i < s->len; i++)
         out->code[i] = source[i] == '\n' ? '\n' : ' ';
@@ -506,6 +506,7 @@ void c_text_read(const char *source, struct c_text *out, struct complaints *c)
         read_byte(s);
     }
     check_end(s);
+    free(s->scratch);
     free(s);
 }
 

@@ -94,8 +94,10 @@
     "are applied in order, each to the result of those before. The result must be a whole "        \
     "program as below. Prefer this form for small changes.\n"
 
-const char c_grammar_whole[] = C_WHOLE "\n" C_RULES "\n" C_HEAD "\nExample:\n" C_WHOLE_EXAMPLE;
+#define C_TASK ", for a task that adds two vectors:\n"
+
+const char c_grammar_whole[] = C_WHOLE "\n" C_RULES "\n" C_HEAD "\nExample" C_TASK C_WHOLE_EXAMPLE;
 
 const char c_grammar_patch[] =
-    C_PATCH "\n" C_RULES "\n" C_HEAD "\nExample of form 1:\n" C_WHOLE_EXAMPLE
+    C_PATCH "\n" C_RULES "\n" C_HEAD "\nExample of form 1" C_TASK C_WHOLE_EXAMPLE
             "\nExample of form 2, a change of that program:\n" C_PATCH_EXAMPLE;

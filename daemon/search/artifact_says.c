@@ -56,40 +56,65 @@ static void take_times(const char **s)
     *s += strspn(*s, " \t");
 }
 
+/* A remark behind a prediction, which has no number that could change it. */
+static bool is_remark(const char *s)
+{
+    if (strpbrk(s, "0123456789") != NULL)
+        return false;
+    return *s == '\0' || strchr(".,;(", *s) != NULL || strncmp(s, "over ", 5) == 0 ||
+           strncmp(s, "vs", 2) == 0;
+}
+
+/* Moves behind "+-" and its spellings; false when there is none. */
+static bool take_plus_minus(const char **s)
+{
+    static const char *const signs[] = { "+-", "+/-", "\xc2\xb1" };
+
+    for (size_t i = 0; i < ARRAY_LEN(signs); i++)
+        if (strncmp(*s, signs[i], strlen(signs[i])) == 0) {
+            *s += strlen(signs[i]);
+            return true;
+        }
+    return false;
+}
+
+/* "20%" as a deviation of the logarithm. */
+static bool take_percent(const char **s, double *sd)
+{
+    double percent;
+
+    if (!take_number(s, &percent) || percent > 1000)
+        return false;
+    *s += strspn(*s, " \t");
+    if (**s != '%')
+        return false;
+    *s += 1 + strspn(*s + 1, " \t");
+    *sd = log1p(percent / 100);
+    return true;
+}
+
 /* "1.8x", "1.8 +- 20%", "1.5-2.0x" (whose ends are one deviation from the middle). */
 static bool read_expected(const char *s, double *mean, double *sd)
 {
-    double value, other = 0;
+    double low, high;
 
     *sd = 0;
-    if (!take_number(&s, &value))
+    if (!take_number(&s, &low))
         return false;
+    high = low;
     take_times(&s);
-    if (strncmp(s, "+-", 2) == 0 || strncmp(s, "\xc2\xb1", 2) == 0) {
-        s += 2;
-    } else if (strncmp(s, "+/-", 3) == 0) {
-        s += 3;
-    } else if (*s == '-') {
+    if (*s == '-') {
         s++;
-        if (!take_number(&s, &other) || !(other >= value) || !(value >= 1e-3) || other > 1e4)
+        if (!take_number(&s, &high))
             return false;
         take_times(&s);
-        *mean = (log(value) + log(other)) / 2;
-        *sd = (log(other) - log(value)) / 2;
-        return *s == '\0' || *s == '.';
-    }
-    if (*s != '\0' && *s != '.') {
-        if (!take_number(&s, &other) || other > 1000)
-            return false;
-        s += strspn(s, " \t");
-        if (*s++ != '%')
-            return false;
-        s += strspn(s, " \t");
-        *sd = log1p(other / 100);
-    }
-    if ((*s != '\0' && *s != '.') || !(value >= 1e-3 && value <= 1e4))
+        *sd = log(high / low) / 2;
+    } else if (take_plus_minus(&s) && !take_percent(&s, sd)) {
         return false;
-    *mean = log(value);
+    }
+    if (!is_remark(s) || !(low >= 1e-3 && low <= high && high <= 1e4))
+        return false;
+    *mean = (log(low) + log(high)) / 2;
     return true;
 }
 
@@ -97,7 +122,7 @@ static void say_expected(struct artifact *out, const char *s, size_t len, size_t
                          struct complaints *c)
 {
     static const char *const none[] = { "", "none", "unknown", "?", "n/a" };
-    char text[64] = "", seen[ARTIFACT_QUOTE_MAX];
+    char text[200] = "", seen[ARTIFACT_QUOTE_MAX];
     double mean, sd;
 
     if (len < sizeof(text))

@@ -94,7 +94,7 @@ int author_ask(struct author *a, struct prompt_ask *ask, struct err *err)
     uint64_t system = 0, prefix = 0;
     int rc;
 
-    if (warm_model_insights(a->s, ask->lane, &insights, err) != 0)
+    if (warm_model_insights(a->s, ask->kind, ask->lane, &insights, err) != 0)
         return -1;
     ask->insights = insights;
     rc = prompt_make(a->prompts, a->s, ask, &p, err);
@@ -118,7 +118,8 @@ static int begin(struct author *a, struct err *err)
     json_t *seeds = json_array();
     json_t *event = json_pack("{s:s, s:o}", "type", "seeded", "seeds", seeds);
 
-    if (!a->s->spec.cold && warm_model_seed(a->s, event, seeds, err) != 0) {
+    if (!a->s->spec.cold && (warm_model_seed(a->s, event, seeds, err) != 0 ||
+                             scores_seed(a->s, event, err) != 0)) {
         json_decref(event);
         return -1;
     }
@@ -185,6 +186,7 @@ int author_cycle_on_new(struct author *a, const char *title, uint32_t base, cons
 {
     struct world_edit edit;
     struct world_spec *spec;
+    json_t *more;
 
     snprintf(id, WORLD_ID_MAX + 1, "c%llu", (unsigned long long)a->s->cycle + 1);
     world_edit_init(&edit, WORLD_BY_SYSTEM, "propose", a->s->n_trials + 1);
@@ -194,7 +196,9 @@ int author_cycle_on_new(struct author *a, const char *title, uint32_t base, cons
     world_spec_text(spec, WORLD_SET_CHOICE, title);
     if (author_edit(a, &edit, err) != 0)
         return -1;
-    return author_cycle(a, world_find(a->s->world, id), base, json_pack("{s:s}", "why", why), err);
+    more = json_pack("{s:s}", "why", why);
+    warm_model_arm(a->s, world_find(a->s->world, id), more);
+    return author_cycle(a, world_find(a->s->world, id), base, more, err);
 }
 
 static json_t *choice_of(const struct search *s, const struct select_choice *choice)
@@ -204,7 +208,7 @@ static json_t *choice_of(const struct search *s, const struct select_choice *cho
     snprintf(why, sizeof(why), "chosen by policy %s among %zu executable nodes",
              select_policy_name(choice->policy), choice->frontier);
     json_t *more = json_pack("{s:s, s:o}", "why", why, "choice", select_choice_to_json(choice));
-    warm_model_arm(s, more);
+    warm_model_arm(s, choice->chosen.node, more);
     return more;
 }
 
@@ -230,6 +234,11 @@ static bool choose(const struct search *s, struct select_choice *choice)
     params.in_flight = busy;
     params.n_in_flight = in_flight(s, busy);
     params.correction = &correction;
+    params.keeps_off = warm_model_keeps_off;
+    params.keeps_off_ctx = s;
+    if (select_next(s->world, &params, choice))
+        return true;
+    params.keeps_off = NULL;
     return select_next(s->world, &params, choice);
 }
 
@@ -276,20 +285,29 @@ static bool budget_left_for_cycle(const struct search *s)
     return bound < s->spec.budget_evals;
 }
 
+/* Is there too little to choose from? In a list no node has children, not the best one either. */
+static bool needs_proposals(const struct search *s)
+{
+    return s->strategy->flat ? select_frontier(s->world, NULL, 0) < AUTHOR_LIST_MIN
+                             : select_needs_proposals(s->world);
+}
+
 static int cycle_by_plan(struct author *a, bool *moved, struct err *err)
 {
     struct search *s = a->s;
     struct select_choice choice;
+    bool found;
 
     if (waits_for_planner(s))
         return 0;
-    if (select_needs_proposals(s->world) && !has_proposed(s)) {
+    found = choose(s, &choice);
+    if ((needs_proposals(s) || !found) && !has_proposed(s)) {
         struct prompt_ask ask = { .kind = CALL_PROPOSE, .lane = -1, .attempt = 1 };
 
         *moved = true;
         return author_ask(a, &ask, err);
     }
-    if (!choose(s, &choice)) {
+    if (!found) {
         if (search_in_cycle(s))
             return 0; /* what is under way may open more */
         *moved = true;
@@ -371,6 +389,8 @@ static const char *cycle_over(const struct search *s, const struct lane *l, char
 
     if (l->base == 0 && l->program == 0 && strcmp(l->node, world_get(s->world, 0)->id) == 0)
         return l->rounds > 0 ? "the program that the search begins with is measured" : NULL;
+    if (warm_model_is_adoption(s, l))
+        return l->rounds > 0 ? "the program from memory is measured here" : NULL;
     if (l->rounds > 0 && stagnation_state(&l->stagnation) != STAGNATION_RUNNING)
         return stagnation_text(&l->stagnation, why, (unsigned)size);
     if (l->rounds < most)
@@ -390,8 +410,7 @@ static int ask_for_program(struct author *a, const struct lane *l, struct err *e
     if (ask.kind == CALL_MUTATE) {
         struct strategy_step step;
 
-        /* the cycle's own draw: nothing was measured between its beginning and this */
-        a->s->strategy->next(a->s, l->cycle, &step);
+        strategy_step_of(a->s, l, &step);
         ask.n_parents = step.n_parents;
         memcpy(ask.parents, step.parents, sizeof(step.parents));
     }
@@ -421,6 +440,10 @@ static int advance(struct author *a, struct lane *l, bool *moved, struct err *er
         why = cycle_over(a->s, l, text, sizeof(text));
         return why != NULL ? author_end_cycle(a, l, why, err) : ask_for_program(a, l, err);
     case LANE_MEASURE:
+        if (l->measured == 0 && search_program_last(a->s, l->program) != 0) {
+            *moved = true; /* another lane had the same idea, and was measured first */
+            return author_known(a, l, l->program, err);
+        }
         if (author_wants_measurement(a->s, l))
             return 0;
         *moved = true;
@@ -461,6 +484,7 @@ static int drop_calls(struct author *a, int lane, const char *why, struct err *e
 static int wind_down(struct author *a, const char *why, struct err *err)
 {
     struct search *s = a->s;
+    bool waits = false;
 
     for (int i = 0; i < LANES_MAX; i++) {
         struct lane *l = &s->lanes[i];
@@ -473,15 +497,31 @@ static int wind_down(struct author *a, const char *why, struct err *err)
             return drop_calls(a, i, why, err) != 0
                        ? -1
                        : author_told(a, l, NULL, "the model cannot be asked any more", err);
-        if (l->stage == LANE_TELLING) {
-            a->waits = true;
-            return 0;
-        }
+        waits |= l->stage == LANE_TELLING;
     }
+    a->waits = waits;
+    if (waits)
+        return 0;
     return drop_calls(a, -1, why, err) != 0 ? -1 : finish(a, why, err);
 }
 
 /* ---- The step ---- */
+
+/* Plans alone are no progress either: answers to what was asked since the last measurement. */
+static uint64_t answers_since_measurement(const struct search *s)
+{
+    const struct trial *last = search_trial(s, search_measured(s));
+    uint64_t n = 0;
+
+    for (uint64_t i = s->calls.n; i >= 1; i--) {
+        const struct call *c = calls_get(&s->calls, i);
+
+        if (last != NULL && c->seq < last->seq)
+            break;
+        n += c->answered;
+    }
+    return n;
+}
 
 static const char *over(const struct search *s)
 {
@@ -489,6 +529,8 @@ static const char *over(const struct search *s)
 
     if (why == NULL && s->barren >= AUTHOR_BARREN_MAX)
         why = "the model's answers bring neither programs nor plans";
+    if (why == NULL && answers_since_measurement(s) >= AUTHOR_IDLE_MAX)
+        why = "the model's answers bring nothing that could be measured";
     return why;
 }
 

@@ -124,7 +124,7 @@ static int ask_again(struct author *a, const struct call *c, const char *previou
     if (c->kind == CALL_MUTATE) {
         struct strategy_step step;
 
-        a->s->strategy->next(a->s, a->s->lanes[c->lane].cycle, &step);
+        strategy_step_of(a->s, &a->s->lanes[c->lane], &step);
         ask.n_parents = step.n_parents;
         memcpy(ask.parents, step.parents, sizeof(step.parents));
     }
@@ -284,8 +284,7 @@ static json_t *cited(const struct artifact *art)
     return uses;
 }
 
-/* A program that was measured before is not measured again: the round takes what it came to. */
-static int known_program(struct author *a, int lane, uint32_t number, struct err *err)
+int author_known(struct author *a, const struct lane *l, uint32_t number, struct err *err)
 {
     uint64_t best = search_program_best(a->s, number);
     CLEANUP(freep)
@@ -293,7 +292,7 @@ static int known_program(struct author *a, int lane, uint32_t number, struct err
         str_printf("the same program as number %u, measured before as evaluation %llu", number,
                    (unsigned long long)(best ? best : search_program_last(a->s, number)));
 
-    return author_round(a, &a->s->lanes[lane], 0, why, err);
+    return author_round(a, l, 0, why, err);
 }
 
 static int add_program(struct author *a, int lane, uint64_t call, uint32_t parent,
@@ -303,10 +302,13 @@ static int add_program(struct author *a, int lane, uint64_t call, uint32_t paren
     struct search_scope scope = s->scope;
     json_auto_t *doc = program_document(&scope, art->source, art->space);
     uint32_t known = search_program_find(s, &scope.program);
+    bool measured = known != PROGRAM_NONE && search_program_last(s, known) != 0;
     json_t *more;
 
-    if (known != PROGRAM_NONE && search_program_last(s, known) != 0)
-        return known_program(a, lane, known, err);
+    if (used(a, call, !measured, NULL, err) != 0)
+        return -1;
+    if (measured)
+        return author_known(a, &s->lanes[lane], known, err);
     if (kb_batch_put_doc(a->j->batch, KB_PROGRAM, scope.program.hex, doc, err) != 0)
         return -1;
     more = json_pack("{s:I, s:s, s:s, s:O, s:I, s:I, s:s, s:b, s:o}", "program",
@@ -328,13 +330,10 @@ static int use_program(struct author *a, const struct call *c, struct err *err)
     uint32_t parent = lane_current(s, &s->lanes[lane]);
     struct err bad;
 
-    if (artifact_parse(s->scope.language, c->answer, patch_base(s, c), &art, errors, &bad) != 0) {
+    if (artifact_parse(s->scope.language, c->answer, patch_base(s, c), &art, errors, &bad) != 0)
         rc = no_program(a, c, errors, err);
-    } else {
-        rc = used(a, call, true, NULL, err);
-        if (rc == 0)
-            rc = add_program(a, lane, call, parent, &art, err);
-    }
+    else
+        rc = add_program(a, lane, call, parent, &art, err);
     artifact_release(&art);
     return rc;
 }

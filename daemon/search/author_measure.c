@@ -36,7 +36,8 @@ int author_seed(struct author *a, struct err *err)
     struct lane *l = &a->s->lanes[0];
 
     if (author_cycle(a, 0, 0,
-                     json_pack("{s:s}", "why", "what the search begins with is measured first"),
+                     json_pack("{s:s, s:b}", "why", "what the search begins with is measured first",
+                               "memory_free", 1),
                      err) != 0)
         return -1;
     return author_lane_event(a, "program", l, json_pack("{s:I}", "program", (json_int_t)0), err);
@@ -173,7 +174,7 @@ static int first_assignment(const struct search *s, uint32_t program, uint16_t *
 
 static enum engine_arm arm_of(const struct search *s, const struct lane *l)
 {
-    return s->spec.cold || l->memory_free ? ENGINE_ARM_COLD : ENGINE_ARM_MEMORY;
+    return warm_model_steers(s, l) ? ENGINE_ARM_MEMORY : ENGINE_ARM_COLD;
 }
 
 static const char *model_of(const struct search *s, const struct lane *l)
@@ -181,6 +182,8 @@ static const char *model_of(const struct search *s, const struct lane *l)
     const struct program *p = search_program_record(s, l->program);
     const struct call *c = p ? calls_get(&s->calls, p->call) : NULL;
 
+    if (p != NULL && p->from[0])
+        return "adopted";
     return c && c->model[0] ? c->model : "seed";
 }
 
@@ -232,6 +235,7 @@ static int add_attempt(struct author *a, const struct lane *l, const struct inte
     struct search *s = a->s;
     const struct world_node *n = world_get(s->world, world_find(s->world, l->node));
     const struct space *space = search_program_space(s, l->program);
+    const struct gift *gift = gifts_of_program(s, l->program);
     json_t *ev = json_pack(
         "{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:o}", "type", "attempt", "evaluation",
         (json_int_t)s->n_trials + 1, "lane", (json_int_t)(l - s->lanes), "program",
@@ -242,6 +246,8 @@ static int add_attempt(struct author *a, const struct lane *l, const struct inte
     forecast_add(&in->forecast, ev);
     if (in->from[0])
         json_object_set_new(ev, "adopted", json_string(in->from));
+    if (gift != NULL && gift->live)
+        json_object_set_new(ev, "live", json_true());
     add_credit(s, l, ev);
     return journal_add(a->j, ev, err);
 }

@@ -41,6 +41,10 @@ int author_use(struct author *a, const struct call *c, struct err *err);
 int author_told(struct author *a, const struct lane *l, const json_t *insights, const char *why,
                 struct err *err);
 
+/* Ends the round of a lane that brought a program which was measured before: that is not measured
+ * again, and counts as a round without a pass. */
+int author_known(struct author *a, const struct lane *l, uint32_t number, struct err *err);
+
 /* ---- author_measure.c ---- */
 
 /* Measures what the search begins with, on the root. */

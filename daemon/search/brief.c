@@ -14,7 +14,8 @@
 enum { GUIDE_MAX = 32 << 10, REFERENCE_MAX = 20 << 10, WORKLOADS_MAX = 24 << 10 };
 
 static const char objective_text[] =
-    "The objective is the geometric mean, over the workloads listed for the task, of the baseline's "
+    "The objective is the geometric mean, over the workloads listed for the task, of the "
+    "baseline's "
     "time divided by the candidate's time. 1.00x is as fast as the baseline, 2.00x takes half its "
     "time; higher is better. Every workload counts alike, whatever its size: a factor gained on a "
     "short one is worth as much as on a long one. The smallest ratio of any workload is reported "
@@ -26,12 +27,13 @@ static const char objective_text[] =
     "Times are those of one call of ks_kernel, measured from outside, baseline and candidate in "
     "turns on equal contents, several pairs per workload. All lines of inputs, outputs and scratch "
     "are flushed from the caches before each sample, so every call reads its inputs from memory. "
-    "Contents change from call to call: nothing can be kept from one call for the next.\n"
+    "Contents change from call to call: nothing computed from them can be kept for the next.\n"
     "Differences of a few tenths of a percent are noise; a challenger replaces the best only after "
     "a direct comparison with it that leaves no doubt.\n";
 
 static const char abi_text[] =
-    "A program is one C source that includes \"ks_task.h\" and defines\n"
+    "A program is one C source that includes \"ks_task.h\" (which has stddef.h and stdint.h) and "
+    "defines\n"
     "\n"
     "    int ks_kernel(const struct ks_call *call); /* 0; anything else: the call was refused */\n"
     "\n"
@@ -44,7 +46,8 @@ static const char abi_text[] =
     "        int n_inputs, n_outputs, n_axes;\n"
     "        const struct ks_tensor *inputs, *outputs; /* in the order of the task's lists */\n"
     "        const struct ks_axis *axes;               /* constants included */\n"
-    "        int threads;                              /* how many the call may use, itself one */\n"
+    "        int threads;                              /* how many the call may use, itself one "
+    "*/\n"
     "        void (*parallel)(void *pool, void (*fn)(void *ctx, int i), void *ctx, int n);\n"
     "        void *pool, *scratch;\n"
     "        size_t scratch_bytes;\n"
@@ -60,20 +63,25 @@ static const char abi_text[] =
     "call->scratch is call->scratch_bytes bytes (the task's scratch_bytes) at a multiple of 64, "
     "undefined on entry and not kept. malloc and free work and cost time.\n"
     "Macros of the build: KS_<AXIS> for each constant axis (upper case; num_kv_heads gives "
-    "KS_NUM_KV_HEADS), and each declared tunable by its name. An enumerated tunable MODE with values "
+    "KS_NUM_KV_HEADS), and each declared tunable by its name. An enumerated tunable MODE with "
+    "values "
     "a and b is the index of its value, with MODE_a=0 and MODE_b=1 beside it.\n"
     "Helpers in ks_task.h (static inline): ks_bf16_to_f32, ks_f32_to_bf16, ks_e4m3_to_f32, "
     "ks_f32_to_e4m3 (rounding to nearest even), ks_axis_value(axes, n, name, fallback).\n"
-    "Rules that are checked in every call: inputs are not written; every element of every output is "
+    "Rules that are checked in every call: inputs are not written; every element of every output "
+    "is "
     "written (outputs are filled with NaN before the call); nothing outside of the tensors is "
-    "written; when ks_kernel returns, all work is done and all threads it made have ended; variable "
-    "axes differ from workload to workload and are read from shapes or axes; nothing computed is "
-    "kept from one call for the next. Memory that the formula does not refer to may hold NaN.\n"
+    "written; when ks_kernel returns, all work is done and all threads it made have ended; "
+    "variable "
+    "axes differ from workload to workload and are read from shapes or axes; nothing computed "
+    "from the inputs is kept for the next call. Memory that the formula does not refer to may hold "
+    "NaN.\n"
     "Two random input sets per workload are checked against a reference in double precision, and "
     "every timed call is compared with the baseline's output. Reducing precision below what the "
     "tolerance allows, skipping work that the data seem not to need, or telling timed calls from "
     "checked ones fails.\n"
-    "The sandbox: libc, libm and pthread alone, no other libraries; no files, no network, no /proc, "
+    "The sandbox: libc, libm and pthread alone, no other libraries; no files, no network, no "
+    "/proc, "
     "no processes, no signals or timers, no changes of priority or clocks; address space and "
     "processor time are limited. The compiler's intrinsics, vector extensions, builtins and inline "
     "assembly are allowed as far as the device has the instructions.\n";
@@ -219,10 +227,9 @@ static json_t *task_json(const struct pack_definition *d, const struct pack_set 
 
 /* What a kernel's author can use; names, dates and places of machines are not among it. */
 static const char *const device_members[] = {
-    "kind",       "class",       "model",       "arch",       "march",     "cores",
-    "threads",    "smt",         "sms",         "clock_mhz",  "cache_bytes",
-    "memory_bytes", "read_gbs",  "copy_gbs",    "fma_gflops", "bf16_gflops", "gflops",
-    "features",   "toolchain",   "driver",      "limits",
+    "kind",       "class",       "model",     "arch",        "march",        "cores",    "threads",
+    "smt",        "sms",         "clock_mhz", "cache_bytes", "memory_bytes", "read_gbs", "copy_gbs",
+    "fma_gflops", "bf16_gflops", "gflops",    "features",    "toolchain",    "driver",   "limits",
 };
 
 static json_t *device_json(const json_t *device)

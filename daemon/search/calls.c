@@ -93,6 +93,7 @@ static void lane_asks(struct search *s, const struct call *c)
     struct lane *l = &s->lanes[c->lane];
 
     l->call = c->n;
+    l->told |= json_array_size(c->told) > 0;
     l->stage = call_writes(c->kind) ? LANE_WRITING : LANE_TELLING;
 }
 
@@ -109,7 +110,7 @@ int calls_apply_asked(struct search *s, const json_t *ev, struct err *err)
         return misfit(err, s, "a call out of order");
     if (!str_copy(c.hash, sizeof(c.hash), jsonx_str(ev, "hash", "")))
         return misfit(err, s, "a call without a hash");
-    c.told = json_incref(json_object_get(ev, "insights"));
+    c.told = json_deep_copy(json_object_get(ev, "insights"));
     s->calls.items = xgrow(s->calls.items, &s->calls.cap, s->calls.n + 1, sizeof(struct call));
     s->calls.items[s->calls.n++] = c;
     if (c.lane >= 0)

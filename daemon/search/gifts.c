@@ -231,12 +231,11 @@ static void choose_one(json_t *list, const struct source *src, const struct best
 {
     CLEANUP(freep) char *from = str_printf("%s@%s", src->is.task, src->is.device);
 
-    json_array_append_new(list, json_pack("{s:s, s:s, s:O, s:s, s:f, s:I, s:s}", "program",
-                                          b->program.hex, "here", here->hex, "assignment",
-                                          b->assignment, "from", from, "similarity",
-                                          src->is.similarity, "objective_q",
-                                          (json_int_t)b->objective_q, "evaluation",
-                                          b->evaluation.hex));
+    json_array_append_new(list,
+                          json_pack("{s:s, s:s, s:O, s:s, s:f, s:I, s:s}", "program",
+                                    b->program.hex, "here", here->hex, "assignment", b->assignment,
+                                    "from", from, "similarity", src->is.similarity, "objective_q",
+                                    (json_int_t)b->objective_q, "evaluation", b->evaluation.hex));
 }
 
 static double value_of(const struct source *src, const struct best *b)
@@ -382,18 +381,16 @@ void gifts_release(struct gifts *g)
 
 static int parse_gift(const json_t *j, bool live, struct gift *out, struct err *err)
 {
-    *out = (struct gift){ .assignment = json_object_get(j, "assignment"),
-                          .similarity = jsonx_num(j, "similarity", 0),
+    *out = (struct gift){ .similarity = jsonx_num(j, "similarity", 0),
                           .objective_q = jsonx_int(j, "objective_q", 0),
                           .live = live };
-    if (!json_is_object(out->assignment) ||
+    if (!json_is_object(json_object_get(j, "assignment")) ||
         !str_copy(out->program.hex, sizeof(out->program.hex), jsonx_str(j, "program", "")) ||
         !str_copy(out->here.hex, sizeof(out->here.hex), jsonx_str(j, "here", "")) ||
         !str_copy(out->from, sizeof(out->from), jsonx_str(j, "from", "")) || !out->from[0] ||
-        !str_copy(out->evaluation.hex, sizeof(out->evaluation.hex),
-                  jsonx_str(j, "evaluation", "")))
+        !str_copy(out->evaluation.hex, sizeof(out->evaluation.hex), jsonx_str(j, "evaluation", "")))
         return err_set(err, ERR_CORRUPT, "a stored program from memory is damaged");
-    json_incref(out->assignment);
+    out->assignment = json_deep_copy(json_object_get(j, "assignment"));
     return 0;
 }
 
@@ -446,8 +443,7 @@ bool gifts_steered(const struct search *s, uint32_t node)
 void gifts_note_nodes(struct search *s, const json_t *ev, uint32_t from)
 {
     bool used = strcmp(jsonx_str(ev, "type", ""), "used") == 0;
-    const struct call *c =
-        used ? calls_get(&s->calls, (uint64_t)jsonx_int(ev, "call", 0)) : NULL;
+    const struct call *c = used ? calls_get(&s->calls, (uint64_t)jsonx_int(ev, "call", 0)) : NULL;
 
     for (uint32_t i = from; i < MIN(world_count(s->world), (uint32_t)WORLD_NODES_MAX); i++) {
         const struct world_node *n = world_get(s->world, i);
@@ -486,9 +482,9 @@ static void plan_seeds(const json_t *plans, json_t *seeds)
             if (strcmp(jsonx_str(there, "plan", ""), search) == 0)
                 seed = there;
         if (seed == NULL) {
-            seed = json_pack("{s:s, s:s, s:f, s:i}", "plan", search, "from",
-                             jsonx_str(v, "from", ""), "similarity", jsonx_num(v, "similarity", 0),
-                             "nodes", 0);
+            seed =
+                json_pack("{s:s, s:s, s:f, s:i}", "plan", search, "from", jsonx_str(v, "from", ""),
+                          "similarity", jsonx_num(v, "similarity", 0), "nodes", 0);
             json_array_append_new(seeds, seed);
         }
         json_object_set_new(seed, "nodes", json_integer(jsonx_int(seed, "nodes", 0) + 1));

@@ -16,6 +16,7 @@
 struct donors {
     size_t n;
     struct graft_donor *v;
+    bool imported;
 };
 
 static int look_at_search(void *ctx, const char *key, const json_t *doc)
@@ -23,7 +24,8 @@ static int look_at_search(void *ctx, const char *key, const json_t *doc)
     struct donors *all = ctx;
     double objective = jsonx_num(doc, "best_objective", 0);
 
-    if (strcmp(jsonx_str(doc, "state", ""), "done") != 0)
+    if (strcmp(jsonx_str(doc, "state", ""), "done") != 0 ||
+        (json_object_get(doc, "origin") != NULL && !all->imported))
         return 0;
     for (size_t i = 0; i < all->n; i++) {
         struct graft_donor *d = &all->v[i];
@@ -38,10 +40,10 @@ static int look_at_search(void *ctx, const char *key, const json_t *doc)
     return 0;
 }
 
-int graft_find_donors(struct kb *kb, const struct memory *m, struct graft_donor *out, size_t *n,
-                      struct err *err)
+int graft_find_donors(struct kb *kb, const struct memory *m, bool imported, struct graft_donor *out,
+                      size_t *n, struct err *err)
 {
-    struct donors all = { .v = out };
+    struct donors all = { .v = out, .imported = imported };
 
     for (size_t i = 0; i < m->n_sources; i++)
         out[all.n++] = (struct graft_donor){ .source = &m->sources[i] };
@@ -348,11 +350,10 @@ static int graft_donor(struct kb *kb, struct grafter *g, const struct graft_dono
     copy_plans(g);
     copy_dead_ends(g);
     if (g->copied + g->merged + g->dead > 0)
-        json_array_append_new(seeds,
-                              json_pack("{s:s, s:s, s:f, s:I, s:I, s:I}", "plan", d->id, "from",
-                                        from, "similarity", g->similarity, "nodes",
-                                        (json_int_t)g->copied, "merged", (json_int_t)g->merged,
-                                        "dead_ends", (json_int_t)g->dead));
+        json_array_append_new(
+            seeds, json_pack("{s:s, s:s, s:f, s:I, s:I, s:I}", "plan", d->id, "from", from,
+                             "similarity", g->similarity, "nodes", (json_int_t)g->copied, "merged",
+                             (json_int_t)g->merged, "dead_ends", (json_int_t)g->dead));
     free(g->ids);
     world_free(world);
     return 0;
@@ -364,7 +365,7 @@ int graft_plans(struct kb *kb, const struct memory *m, const struct space *space
     struct grafter g = { .space = space, .next_id = next_id, .edit = edit };
     struct graft_donor donors[MEMORY_SOURCES_MAX];
     size_t n, taken = 0;
-    int rc = graft_find_donors(kb, m, donors, &n, err);
+    int rc = graft_find_donors(kb, m, false, donors, &n, err);
 
     for (size_t i = 0; i < n && rc == 0 && taken < GRAFT_DONORS_MAX; i++)
         if (donors[i].id[0]) {

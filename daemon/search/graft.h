@@ -30,9 +30,10 @@ struct graft_donor {
 };
 
 /* The donors of all sources, in their order, into out[MEMORY_SOURCES_MAX]; *n is how many sources
- * there are. ERR_IO, ERR_CORRUPT. */
-int graft_find_donors(struct kb *kb, const struct memory *m, struct graft_donor *out, size_t *n,
-                      struct err *err);
+ * there are. `imported`: runs of other programs too; they commit to no tunables, so that a plan of
+ * words alone comes of them. ERR_IO, ERR_CORRUPT. */
+int graft_find_donors(struct kb *kb, const struct memory *m, bool imported, struct graft_donor *out,
+                      size_t *n, struct err *err);
 /* The tree of a stored search; the caller frees it. ERR_IO, ERR_CORRUPT. */
 int graft_fold_world(struct kb *kb, const char *search, struct world **out, struct err *err);
 

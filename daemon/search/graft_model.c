@@ -195,8 +195,8 @@ static char *rationale(const struct copier *c, const struct world_node *n, bool 
     if (dead)
         return str_printf("A dead end in a past search of a near task (similarity %.2f): %u "
                           "evaluation%s and %u cycle%s without success. %s",
-                          c->similarity, e->attempts, e->attempts == 1 ? "" : "s",
-                          e->failed_cycles, e->failed_cycles == 1 ? "" : "s", n->reason);
+                          c->similarity, e->attempts, e->attempts == 1 ? "" : "s", e->failed_cycles,
+                          e->failed_cycles == 1 ? "" : "s", n->reason);
     return str_printf("Measured %.2fx the baseline in a past search of a near task (similarity "
                       "%.2f), %.0f %% of the best there, after %u evaluation%s. Not measured here.",
                       exp(1e-6 * (double)e->objective_q), c->similarity,
@@ -317,7 +317,7 @@ int graft_model_plans(struct kb *kb, const struct memory *m, json_t **out, struc
     struct graft_donor donors[MEMORY_SOURCES_MAX];
     struct copier c = { .kb = kb, .plans = json_array() };
     size_t n, taken = 0;
-    int rc = graft_find_donors(kb, m, donors, &n, err);
+    int rc = graft_find_donors(kb, m, true, donors, &n, err);
 
     for (size_t i = 0; i < n && rc == 0 && taken < GRAFT_DONORS_MAX; i++) {
         struct world *world;
@@ -333,8 +333,8 @@ int graft_model_plans(struct kb *kb, const struct memory *m, json_t **out, struc
         c.similarity = donors[i].source->similarity;
         /* each donor gets its turn before the nearest one fills the list, and dead ends have room
          */
-        copy_plans(&c, MIN((size_t)(2 + 2 * taken), (size_t)GRAFT_MODEL_NODES_MAX -
-                                                        GRAFT_MODEL_DEAD_MAX + c.dead));
+        copy_plans(&c, MIN((size_t)(2 + 2 * taken),
+                           (size_t)GRAFT_MODEL_NODES_MAX - GRAFT_MODEL_DEAD_MAX + c.dead));
         copy_dead_ends(&c);
         world_free(world);
     }
@@ -373,9 +373,11 @@ static void plant(struct world_edit *edit, const char *id, const json_t *plan)
                   { "title", WORLD_SET_CHOICE },
                   { "description", WORLD_SET_DESCRIPTION },
                   { "rationale", WORLD_SET_RATIONALE } },
-      numbers[] = { { "rating", WORLD_SET_RATING },         { "confidence", WORLD_SET_CONFIDENCE },
-                    { "difficulty", WORLD_SET_DIFFICULTY }, { "score", WORLD_SET_SCORE },
-                    { "expected", WORLD_SET_EXPECTED },     { "expected_sd", WORLD_SET_EXPECTED_SD } };
+      numbers[] = {
+          { "rating", WORLD_SET_RATING },         { "confidence", WORLD_SET_CONFIDENCE },
+          { "difficulty", WORLD_SET_DIFFICULTY }, { "score", WORLD_SET_SCORE },
+          { "expected", WORLD_SET_EXPECTED },     { "expected_sd", WORLD_SET_EXPECTED_SD }
+      };
     struct world_spec *spec = &world_edit_add(edit, WORLD_OP_INSERT, WORLD_ROOT_ID)->spec;
     const char *dead = jsonx_str(plan, "dead", "");
 

@@ -12,6 +12,7 @@
 #include "search/forecast.h"
 #include "search/ledger.h"
 #include "search/rivalry.h"
+#include "search/scorebook.h"
 #include "search/search.h"
 
 /* One search, as far as it was read. Owned strings. */
@@ -30,6 +31,7 @@ struct history {
     struct past_search **searches; /* sorted by id */
     struct ledger *ledger;
     struct credit_table credit;
+    struct score_past scores;
 };
 
 struct history *history_new(void)
@@ -159,6 +161,8 @@ static int read_event(void *ctx, uint64_t seq, const json_t *event)
         on_attempt(r, event);
     else if (strcmp(type, "measured") == 0)
         on_measured(r, event);
+    else if (strcmp(type, "cycle_end") == 0)
+        score_past_add(&r->h->scores, json_object_get(event, "bet"));
     else if (strcmp(type, "done") == 0 || strcmp(type, "failed") == 0 ||
              strcmp(type, "cancelled") == 0)
         r->t->over = true;
@@ -298,6 +302,22 @@ int history_recall(struct history *h, struct kb *kb, const char *family, const c
     rc = refresh(h, kb, err);
     if (rc == 0)
         *out = ledger_recall(h->ledger, family, device_class);
+    pthread_mutex_unlock(&h->lock);
+    history_free(own);
+    return rc;
+}
+
+int history_recall_scores(struct history *h, struct kb *kb, json_t **out, struct err *err)
+{
+    struct history *own = h == NULL ? history_new() : NULL;
+    int rc;
+
+    if (h == NULL)
+        h = own;
+    pthread_mutex_lock(&h->lock);
+    rc = refresh(h, kb, err);
+    if (rc == 0)
+        *out = score_past_json(&h->scores);
     pthread_mutex_unlock(&h->lock);
     history_free(own);
     return rc;

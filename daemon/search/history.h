@@ -30,6 +30,9 @@ int history_follow(struct history *h, struct kb *kb, const char *search, struct 
 int history_recall(struct history *h, struct kb *kb, const char *family, const char *device_class,
                    json_t **out, struct err *err);
 
+/* The same of the scores of language models, score_past_json. */
+int history_recall_scores(struct history *h, struct kb *kb, json_t **out, struct err *err);
+
 /* As it is after the last refresh. Owned. */
 json_t *history_calibration(struct history *h); /* ledger_json */
 struct credit_row history_credit(struct history *h, const char *insight);

@@ -31,7 +31,8 @@ struct object_scan {
     size_t commas, comments, closers;
     size_t no_number; /* where NaN or the like stands; 0: nowhere */
     size_t work;
-    struct err why; /* when broken */
+    size_t bad_at; /* when broken: where, and why */
+    char bad[256];
 };
 
 static size_t line_of(const struct object_scan *s, size_t at)
@@ -71,8 +72,8 @@ static size_t skip_gap(const struct object_scan *s, size_t at, size_t *comments)
 
 static enum found broken(struct object_scan *s, size_t at, const char *why)
 {
-    err_set(&s->why, ERR_INVALID, "the JSON cannot be read on line %zu of the answer: %s",
-            line_of(s, at), why);
+    s->bad_at = at;
+    str_copy(s->bad, sizeof(s->bad), why);
     return FOUND_BROKEN;
 }
 
@@ -109,10 +110,8 @@ static enum found end_early(struct object_scan *s)
 {
     char last = s->n > 0 ? s->copy[s->n - 1] : '{';
 
-    if (s->depth > CLOSERS_MAX || strchr("{[,:", last) != NULL || !strchr("\"}]", last)) {
-        broken(s, s->at, "the object does not end; the answer looks cut off");
-        return FOUND_BROKEN;
-    }
+    if (s->depth > CLOSERS_MAX || strchr("{[,:", last) != NULL || !strchr("\"}]", last))
+        return broken(s, s->at, "the object does not end; the answer looks cut off");
     s->closers = s->depth;
     while (s->depth > 0)
         s->copy[s->n++] = s->open[--s->depth] == '{' ? '}' : ']';
@@ -193,20 +192,16 @@ static enum found copy_object(struct object_scan *s)
     return FOUND_OBJECT;
 }
 
-/* A copy keeps no lines, so its error is told with the text around it. */
-static void say_parse_error(struct object_scan *s, size_t from, const json_error_t *je)
+/* A copy keeps no lines, so the error names the line where the object begins, and the text. */
+static enum found broken_copy(struct object_scan *s, size_t from, const json_error_t *je)
 {
-    char seen[160];
-    size_t line = line_of(s, from);
+    bool twice = json_error_code(je) == json_error_duplicate_key;
+    char seen[160], why[256];
 
     str_visible(je->text, strlen(je->text), seen, sizeof(seen));
-    if (json_error_code(je) == json_error_duplicate_key)
-        err_set(&s->why, ERR_INVALID,
-                "the object that begins on line %zu of the answer gives a name twice: %s", line,
-                seen);
-    else
-        err_set(&s->why, ERR_INVALID,
-                "the object that begins on line %zu of the answer is not JSON: %s", line, seen);
+    snprintf(why, sizeof(why), "the object that begins there %s: %s",
+             twice ? "gives a name twice" : "is not JSON", seen);
+    return broken(s, from, why);
 }
 
 /* The object at s->at, if it is one; s->at is left behind it. */
@@ -227,15 +222,15 @@ static enum found read_object(struct object_scan *s, json_t **out)
     *out = json_loadb(s->copy, s->n, JSON_REJECT_DUPLICATES, &je);
     if (*out != NULL)
         return FOUND_OBJECT;
-    say_parse_error(s, from, &je);
-    return FOUND_BROKEN;
+    return broken_copy(s, from, &je);
 }
 
 /* Does an object begin here, rather than a brace in a sentence? */
-static bool looks_like_object(const struct object_scan *s, size_t at)
+static bool looks_like_object(struct object_scan *s, size_t at)
 {
     size_t ignored = 0, next = skip_gap(s, at + 1, &ignored);
 
+    s->work += next - at;
     return next < s->len && strchr("\"}", s->text[next]) != NULL;
 }
 
@@ -271,17 +266,17 @@ static void take_object(struct pick *p, const struct object_scan *s, size_t from
     p->closers = s->closers;
 }
 
+/* Keeps the first error, but one of what was meant rather than of what was not. */
 static void keep_why(struct pick *p, const struct object_scan *s, size_t from, const char *wanted)
 {
     CLEANUP(freep) char *name = wanted ? str_printf("\"%s\"", wanted) : NULL;
+    bool meant = name && memmem(s->text + from, s->at - from, name, strlen(name)) != NULL;
 
-    if (name && memmem(s->text + from, s->at - from, name, strlen(name)) != NULL) {
-        p->has_why = p->has_why && p->is_meant; /* of what was meant, rather than of what was not */
-        p->is_meant = true;
-    }
-    if (!p->has_why)
-        p->why = s->why;
+    if (!p->has_why || (meant && !p->is_meant))
+        err_set(&p->why, ERR_INVALID, "the JSON cannot be read on line %zu of the answer: %s",
+                line_of(s, s->bad_at), s->bad);
     p->has_why = true;
+    p->is_meant = p->is_meant || meant;
 }
 
 static void find_objects(struct object_scan *s, const char *wanted, struct pick *p)
@@ -295,12 +290,11 @@ static void find_objects(struct object_scan *s, const char *wanted, struct pick 
             return;
         from = s->at = (size_t)(brace - s->text);
         if (s->work > WORK_MAX) {
-            err_set(&s->why, ERR_LIMIT, "the answer has too many places where JSON might begin");
+            broken(s, from, "there are too many places where JSON might begin");
             keep_why(p, s, from, wanted);
             return;
         }
         if (!looks_like_object(s, from)) {
-            s->work++;
             s->at++;
             continue;
         }

@@ -12,7 +12,9 @@
 #include "eval/feedback.h"
 #include "search/forecast.h"
 #include "search/redact.h"
+#include "search/scores.h"
 #include "search/strategy.h"
+#include "search/warm_model.h"
 #include "search/world_ops.h"
 
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
@@ -414,8 +416,9 @@ static void attach_best(const struct search *s, const struct lane *l, struct wor
 int outcome_end_cycle(struct journal *j, const struct lane *l, const char *why, struct err *err)
 {
     struct search *s = j->search;
+    bool adopts = warm_model_is_adoption(s, l);
     struct world_edit edit;
-    json_t *ev;
+    json_t *ev, *bet;
 
     world_edit_init(&edit, WORLD_BY_SYSTEM, "cycle", s->n_trials);
     if (l->best != 0)
@@ -426,6 +429,9 @@ int outcome_end_cycle(struct journal *j, const struct lane *l, const char *why, 
                    (json_int_t)l->cycle, "node", l->node, "passed", l->best != 0, "why", why,
                    "edit", world_edit_to_json(&edit));
     world_edit_release(&edit);
+    bet = scores_bet_json(s, l);
+    if (bet != NULL)
+        json_object_set_new(ev, "bet", bet);
     if (search_has_model(s)) {
         json_object_set_new(ev, "lane", json_integer(l - s->lanes));
         json_object_set_new(ev, "tell", json_boolean(s->strategy->refines && !adopts));

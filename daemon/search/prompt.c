@@ -92,7 +92,8 @@ static const char *file_name(int i, char *out, size_t size)
 {
     static const char *const more[] = { "system", "prefix", "repair_plan", "repair_program" };
 
-    snprintf(out, size, "%s.md", i < CALL_KIND_COUNT ? call_kind_name(i) : more[i - CALL_KIND_COUNT]);
+    snprintf(out, size, "%s.md",
+             i < CALL_KIND_COUNT ? call_kind_name(i) : more[i - CALL_KIND_COUNT]);
     return out;
 }
 
@@ -228,11 +229,9 @@ static void view_programs(struct prompt_view *v)
 static int view_make(const struct prompts *p, const struct search *s, const struct prompt_ask *ask,
                      const json_t *schema, struct prompt_view *out, struct err *err)
 {
-    *out = (struct prompt_view){ .s = s,
-                                 .ask = ask,
-                                 .brief = s->scope.brief,
-                                 .schema = schema,
-                                 .node = WORLD_NONE };
+    *out = (struct prompt_view){
+        .s = s, .ask = ask, .brief = s->scope.brief, .schema = schema, .node = WORLD_NONE
+    };
     out->seed_in_prefix = template_uses(p->files[FILE_PREFIX], SECTION_seed);
     if (ask->lane >= LANES_MAX)
         return err_set(err, ERR_INTERNAL, "a prompt was asked for lane %d", ask->lane);
@@ -316,9 +315,10 @@ void prompt_release(struct prompt *p)
 static int make(const struct prompts *p, const struct search *s, const struct prompt_ask *ask,
                 struct prompt *out, struct err *err)
 {
-    const struct template *call[2] = { p->files[ask->kind],
-                                       p->files[call_writes(ask->kind) ? FILE_REPAIR_PROGRAM
-                                                                       : FILE_REPAIR_PLAN] };
+    const struct template *call[2] = {
+        p->files[ask->kind],
+        p->files[call_writes(ask->kind) ? FILE_REPAIR_PROGRAM : FILE_REPAIR_PLAN]
+    };
     const struct template *const *files = call;
     struct prompt_view v;
     size_t bytes;

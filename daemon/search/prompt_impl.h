@@ -15,12 +15,12 @@ struct prompt_view {
     const struct search *s;
     const struct prompt_ask *ask;
     const json_t *brief;
-    const json_t *schema;    /* of the answer; NULL for programs */
-    const struct lane *lane; /* NULL when the call is about the search as a whole */
-    uint32_t node;           /* of the lane; WORLD_NONE */
-    uint32_t current;        /* program that the call is about; PROGRAM_NONE */
-    uint32_t base;           /* program that the lane started from; PROGRAM_NONE */
-    uint32_t best;           /* the champion's program; PROGRAM_NONE */
+    const json_t *schema;       /* of the answer; NULL for programs */
+    const struct lane *lane;    /* NULL when the call is about the search as a whole */
+    uint32_t node;              /* of the lane; WORLD_NONE */
+    uint32_t current;           /* program that the call is about; PROGRAM_NONE */
+    uint32_t base;              /* program that the lane started from; PROGRAM_NONE */
+    uint32_t best;              /* the champion's program; PROGRAM_NONE */
     const struct trial *result; /* measurement of `current` to be shown; NULL */
     bool seed_in_prefix;        /* program 0 stands whole in the prefix */
 };

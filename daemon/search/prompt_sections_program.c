@@ -83,8 +83,8 @@ static void add_head(struct sheet *s, const struct prompt_view *v, uint32_t prog
     } else {
         buf_addf(&row, ": ");
         text_outcome(&row, t, MESSAGE_MAX);
-        buf_addf(&row, " in the %s of %zu measurement%s", t->ok ? "best" : "last", n,
-                 n == 1 ? "" : "s");
+        if (n > 1)
+            buf_addf(&row, " in the %s of %zu measurements", t->ok ? "best" : "last", n);
         if (t->ok && failed > 0)
             buf_addf(&row, ", %zu of them failed", failed);
     }
@@ -375,7 +375,8 @@ int section_history(const struct prompt_view *v, size_t budget, struct buf *out,
 
 /* ---- Failures by class ---- */
 
-struct class {
+struct class
+{
     const char *status;
     size_t n;
     const struct trial *newest;
@@ -419,7 +420,7 @@ static void add_failures(const struct prompt_view *v, const char *node, size_t b
 
         buf_addf(&row, "- ");
         text_line(&row, list[k].status, WORLD_STATUS_MAX);
-        buf_addf(&row, " %zu times; the newest (program %u", list[k].n, list[k].newest->program);
+        buf_addf(&row, ": %zu; the newest (program %u", list[k].n, list[k].newest->program);
         if (node == NULL)
             buf_addf(&row, ", node %s", list[k].newest->node);
         buf_addf(&row, "): ");

@@ -112,9 +112,9 @@ int section_need(const struct prompt_view *v, size_t budget, struct buf *out, st
          c = world_get(w, c)->next_sibling)
         continued |= world_is_executable(w, c);
     if (!continued && !(v->s->strategy != NULL && v->s->strategy->flat))
-        sheet_addf(&s,
-                   "The best node, %s, has no open child: insert at least one next step under it.\n",
-                   world_get(w, best)->id);
+        sheet_addf(
+            &s, "The best node, %s, has no open child: insert at least one next step under it.\n",
+            world_get(w, best)->id);
     return 0;
 }
 
@@ -175,11 +175,13 @@ static void insight_row(struct buf *row, const json_t *hit)
              jsonx_int(hit, "steered", jsonx_int(json_object_get(hit, "effect"), "steered", 0)),
              jsonx_int(hit, "failures", 0));
     classes = json_object_get(hit, "failure_classes");
-    json_object_foreach((json_t *)classes, key, v) {
-        buf_addf(row, " ");
+    json_object_foreach ((json_t *)classes, key, v) {
+        buf_addf(row, ", ");
         text_line(row, key, 40);
         buf_addf(row, " %lld", (long long)json_integer_value(v));
     }
+    if (jsonx_int(hit, "own", 0) > 0)
+        buf_addf(row, " (%lld of them from this search)", jsonx_int(hit, "own", 0));
     if (jsonx_bool(hit, "contradicted", 0))
         buf_addf(row, "; contradicted by other evidence");
     if (jsonx_str(hit, "state", "")[0]) {
@@ -188,7 +190,7 @@ static void insight_row(struct buf *row, const json_t *hit)
     }
     if (json_array_size(why) > 0)
         buf_addf(row, "\n  why told: ");
-    json_array_foreach(why, i, v) {
+    json_array_foreach (why, i, v) {
         if (i == 3)
             break;
         buf_addf(row, "%s", i > 0 ? "; " : "");
@@ -207,7 +209,7 @@ int section_insights(const struct prompt_view *v, size_t budget, struct buf *out
     if (json_is_object(hits))
         hits = json_object_get(hits, "hits");
     part.end -= MIN(budget, 60);
-    json_array_foreach(hits, i, hit) {
+    json_array_foreach (hits, i, hit) {
         CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
 
         insight_row(&row, hit);
@@ -250,7 +252,7 @@ int section_errors(const struct prompt_view *v, size_t budget, struct buf *out, 
     (void)budget;
     if (v->ask->attempt <= 1)
         return 0;
-    json_array_foreach(v->ask->errors, i, e) {
+    json_array_foreach (v->ask->errors, i, e) {
         const char *text = json_is_string(e) ? json_string_value(e) : "";
         CLEANUP(buf_release) struct buf row = { .max = 4 * strlen(text) + 64 };
 

@@ -14,14 +14,15 @@
 static void add_value(struct buf *row, const json_t *v, size_t max)
 {
     CLEANUP(freep)
-    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
+    char *text =
+        json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
 
     text_line(row, text != NULL ? text : "?", max);
 }
 
 static void row_adds(struct buf *row, const char *text)
 {
-    text_line(row, text, TEXT_ROW_MAX / 4);
+    text_line(row, text, 400);
 }
 
 static int by_text(const void *a, const void *b)
@@ -40,7 +41,8 @@ static void add_members(struct buf *row, const json_t *object, const char *is, c
     json_t *v;
     size_t n = 0;
 
-    json_object_foreach((json_t *)object, key, v) keys[n++] = key;
+    json_object_foreach ((json_t *)object, key, v)
+        keys[n++] = key;
     qsort(keys, n, sizeof(*keys), by_text);
     for (size_t i = 0; i < n; i++) {
         row_adds(row, i > 0 ? comma : "");
@@ -50,7 +52,21 @@ static void add_members(struct buf *row, const json_t *object, const char *is, c
     }
 }
 
-/* "name [batch_size][32] bf16", and the tolerance of an output. */
+/* The texts of a list, with commas. */
+static void add_texts(struct buf *row, const json_t *list)
+{
+    const json_t *v;
+    size_t i;
+
+    json_array_foreach (list, i, v) {
+        if (i == 64)
+            break;
+        row_adds(row, i > 0 ? ", " : "");
+        row_adds(row, json_is_string(v) ? json_string_value(v) : "?");
+    }
+}
+
+/* "- q: bf16 [batch_size, 32]", and the tolerance of an output. */
 static void tensor_row(struct buf *row, const json_t *t)
 {
     const json_t *tolerance = json_object_get(t, "tolerance"), *v;
@@ -61,7 +77,7 @@ static void tensor_row(struct buf *row, const json_t *t)
     row_adds(row, ": ");
     row_adds(row, jsonx_str(t, "dtype", "?"));
     row_adds(row, " [");
-    json_array_foreach(json_object_get(t, "shape"), i, v) {
+    json_array_foreach (json_object_get(t, "shape"), i, v) {
         row_adds(row, i > 0 ? ", " : "");
         if (json_is_string(v))
             row_adds(row, json_string_value(v));
@@ -102,7 +118,7 @@ static void add_list(struct sheet *s, const char *heading, const json_t *list,
 
     if (n == 0 || !sheet_add(&part, heading))
         return;
-    json_array_foreach(list, i, item) {
+    json_array_foreach (list, i, item) {
         CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
 
         make(&row, item);
@@ -116,18 +132,11 @@ static void add_list(struct sheet *s, const char *heading, const json_t *list,
 static void add_axes(struct sheet *s, const json_t *task)
 {
     CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
-    const json_t *v;
-    const char *comma = "";
-    size_t i;
 
     add_members(&row, json_object_get(task, "constants"), " = ", ", ");
     sheet_addf(s, "Constant axes: %s\n", buf_str(&row)[0] ? buf_str(&row) : "none");
     buf_clear(&row);
-    json_array_foreach(json_object_get(task, "variables"), i, v) {
-        row_adds(&row, comma);
-        row_adds(&row, json_string_value(v));
-        comma = ", ";
-    }
+    add_texts(&row, json_object_get(task, "variables"));
     sheet_addf(s, "Variable axes, known at run time alone: %s\n",
                buf_str(&row)[0] ? buf_str(&row) : "none");
 }
@@ -143,17 +152,19 @@ int section_task(const struct prompt_view *v, size_t budget, struct buf *out, st
     (void)err;
     if (t == NULL)
         return 0;
-    row_adds(&summary, jsonx_str(t, "summary", ""));
+    text_line(&summary, jsonx_str(t, "summary", ""), 2000);
     sheet_addf(&s, "%s (family %s): %s\n", jsonx_str(t, "definition", "?"),
                jsonx_str(t, "family", "?"), buf_str(&summary));
     add_axes(&s, t);
     add_list(&s, "Inputs, in this order:\n", json_object_get(t, "inputs"), tensor_row);
     add_list(&s, "Outputs, in this order:\n", json_object_get(t, "outputs"), tensor_row);
-    sheet_addf(&s,
-               "An element passes within atol + rtol |expected| (what is not given is 0); tensor_rel and row_rel bound the "
-               "relative error of a whole tensor and of each row of its last axis (Euclidean norm).\n"
-               "Scratch: %lld bytes\n",
-               jsonx_int(t, "scratch_bytes", 0));
+    sheet_addf(
+        &s,
+        "An element passes within atol + rtol |expected| (what is not given is 0); tensor_rel and "
+        "row_rel bound the "
+        "relative error of a whole tensor and of each row of its last axis (Euclidean norm).\n"
+        "Scratch: %lld bytes\n",
+        jsonx_int(t, "scratch_bytes", 0));
     workloads = sheet_share(&s, guide[0] ? 0.5 : 1);
     if (asprintf(&heading,
                  "Workloads of the set %s, all of them timed (names, variable axes, parameters of "
@@ -264,18 +275,23 @@ int section_device(const struct prompt_view *v, size_t budget, struct buf *out, 
             continue;
         if (json_is_string(value))
             text_line(&row, json_string_value(value), 300);
+        else if (json_is_object(value))
+            add_members(&row, value, " ", ", ");
+        else if (json_is_array(value))
+            add_texts(&row, value);
         else
-            add_value(&row, value, 1500);
+            add_value(&row, value, 100);
         snprintf(form, sizeof(form), "%s", device_rows[i].form);
         at = strstr(form, "%s");
         *at = '\0';
         sheet_addf(&s, "%s%s%s", form, buf_str(&row), at + 2);
     }
     if (read > 0 && fma > 0)
-        sheet_addf(&s,
-                   "Balance: %.1f f32 operations per byte read from memory; a workload with fewer is "
-                   "bound by memory, one with more by arithmetic.\n",
-                   fma / read);
+        sheet_addf(
+            &s,
+            "Balance: %.1f f32 operations per byte read from memory; a workload with fewer is "
+            "bound by memory, one with more by arithmetic.\n",
+            fma / read);
     return 0;
 }
 

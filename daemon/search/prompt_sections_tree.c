@@ -10,6 +10,7 @@
 #include "search/prompt_impl.h"
 #include "search/select.h"
 #include "search/strategy.h"
+#include "search/warm_model.h"
 
 static const double normal_80 = 1.2815515655446004;
 
@@ -87,7 +88,10 @@ static void closed_row(struct buf *row, const struct prompt_view *v, const struc
     char factor[32];
 
     buf_addf(row, "- %s: ", n->id);
-    text_line(row, n->action.title[0] ? n->action.title : n->kind == WORLD_ROOT ? "start" : "-",
+    text_line(row,
+              n->action.title[0]      ? n->action.title
+              : n->kind == WORLD_ROOT ? "start"
+                                      : "-",
               WORLD_LABEL_MAX);
     if (world_is_solved(n)) {
         text_factor(factor, sizeof(factor), 1e-6 * (double)n->evidence.objective_q);
@@ -164,8 +168,15 @@ static int by_newest(const void *a, const void *b, void *world)
 typedef void row_fn(struct buf *row, const struct prompt_view *v, const struct world_node *n);
 typedef int order_fn(const void *a, const void *b, void *world);
 
-/* What nodes are shown as. */
-enum group { GROUP_FRONTIER, GROUP_WAITING, GROUP_PLAIN, GROUP_CLOSED, GROUP_ABANDONED, GROUP_COUNT };
+/* What nodes are shown as, in the order in which they are written. */
+enum group {
+    GROUP_FRONTIER,
+    GROUP_CLOSED,
+    GROUP_WAITING,
+    GROUP_ABANDONED,
+    GROUP_PLAIN,
+    GROUP_COUNT
+};
 
 static enum group group_of(const struct world *w, uint32_t i)
 {
@@ -182,74 +193,106 @@ static enum group group_of(const struct world *w, uint32_t i)
 
 static const struct group_form {
     const char *heading, *left_out;
-    double share; /* of what is left of the budget */
+    double share; /* of the budget, at least, when the group wants it */
     row_fn *row;
     order_fn *order;
 } group_forms[GROUP_COUNT] = {
-    [GROUP_FRONTIER] = { "Ready to be carried out, the highest score first:\n", "of the lowest score",
-                         0.5, open_row, by_promise },
-    [GROUP_WAITING] = { "Waiting for their parent to be measured:\n", "of the lowest score", 0.4,
+    [GROUP_FRONTIER] = { "Ready to be carried out, the highest score first:\n",
+                         "of the lowest score", 0.45, open_row, by_promise },
+    [GROUP_CLOSED] = { "Carried out and measured, the best first:\n", "the slowest", 0.25,
+                       closed_row, by_worth },
+    [GROUP_WAITING] = { "Waiting for their parent to be measured:\n", "of the lowest score", 0.15,
                         open_row, by_promise },
-    [GROUP_PLAIN] = { "Decisions without an action of their own:\n", "the oldest", 1, plain_row,
-                      by_newest },
-    [GROUP_CLOSED] = { "Carried out and measured, the best first:\n", "the slowest", 0.6, closed_row,
-                       by_worth },
     [GROUP_ABANDONED] = { "Abandoned (nothing of the same title can be put in their place), the "
                           "newest first:\n",
-                          "the oldest", 0.7, abandoned_row, by_newest },
+                          "the oldest", 0.1, abandoned_row, by_newest },
+    [GROUP_PLAIN] = { "Decisions without an action of their own:\n", "the oldest", 0.05, plain_row,
+                      by_newest },
 };
 
-/* The order in which groups are written; what one leaves of its share goes to the next. */
-static const enum group group_order[] = { GROUP_FRONTIER, GROUP_CLOSED, GROUP_WAITING,
-                                          GROUP_ABANDONED, GROUP_PLAIN };
+/* The nodes of one group. */
+struct group_list {
+    const struct group_form *form;
+    size_t n, bytes; /* bytes: of all rows, with the heading */
+    uint32_t *nodes;
+};
 
-static void add_group(struct sheet *s, const struct prompt_view *v, const struct group_form *form,
-                      uint32_t *nodes, size_t n)
+static void list_sort_and_size(struct group_list *l, const struct prompt_view *v)
 {
-    struct sheet part = sheet_share(s, form->share);
-    size_t shown = 0, start = s->out->len;
-
-    if (n == 0)
-        return;
-    qsort_r(nodes, n, sizeof(*nodes), form->order, v->s->world);
-    part.end -= MIN(sheet_left(&part), MISSING_ROOM);
-    if (!sheet_add(&part, form->heading)) {
-        sheet_addf(s, "(%zu nodes are left out)\n", n);
-        return;
-    }
-    for (; shown < n; shown++) {
+    qsort_r(l->nodes, l->n, sizeof(*l->nodes), l->form->order, v->s->world);
+    l->bytes = l->n > 0 ? strlen(l->form->heading) + MISSING_ROOM : 0;
+    for (size_t i = 0; i < l->n; i++) {
         CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
 
-        form->row(&row, v, world_get(v->s->world, nodes[shown]));
+        l->form->row(&row, v, world_get(v->s->world, l->nodes[i]));
+        l->bytes += row.len;
+    }
+}
+
+static void list_add(struct sheet *s, const struct group_list *l, const struct prompt_view *v,
+                     size_t budget)
+{
+    struct sheet part = { .out = s->out, .end = MIN(s->end, s->out->len + budget) };
+    size_t shown = 0, start = s->out->len;
+
+    part.end -= MIN(sheet_left(&part), MISSING_ROOM);
+    sheet_add(&part, l->form->heading);
+    for (; shown < l->n; shown++) {
+        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
+
+        l->form->row(&row, v, world_get(v->s->world, l->nodes[shown]));
         if (!sheet_add(&part, buf_str(&row)))
             break;
     }
     if (shown == 0)
         sheet_back(s, start);
-    if (shown < n)
-        sheet_addf(s, "(%zu of %zu left out here, %s)\n", n - shown, n, form->left_out);
+    if (shown < l->n)
+        sheet_addf(s, "(%zu of %zu left out here, %s)\n", l->n - shown, l->n, l->form->left_out);
+}
+
+/* Every group gets what it wants up to its share; what is left over goes to the first that want
+ * more. */
+static void share_out(const struct group_list *lists, size_t budget, size_t out[GROUP_COUNT])
+{
+    size_t left = budget;
+
+    for (size_t g = 0; g < GROUP_COUNT; g++) {
+        out[g] = MIN(lists[g].bytes, (size_t)(lists[g].form->share * (double)budget));
+        left -= MIN(left, out[g]);
+    }
+    for (size_t g = 0; g < GROUP_COUNT; g++) {
+        size_t more = MIN(left, lists[g].bytes - out[g]);
+
+        out[g] += more;
+        left -= more;
+    }
 }
 
 int section_tree(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
 {
     const struct world *w = v->s->world;
     struct sheet s = sheet_of(out, budget);
+    CLEANUP(freep)
     uint32_t *nodes = xcalloc((size_t)world_count(w) * GROUP_COUNT + 1, sizeof(*nodes));
-    size_t n[GROUP_COUNT] = { 0 };
+    struct group_list lists[GROUP_COUNT];
+    size_t budgets[GROUP_COUNT];
 
     (void)err;
+    for (size_t g = 0; g < GROUP_COUNT; g++)
+        lists[g] =
+            (struct group_list){ .form = &group_forms[g], .nodes = nodes + g * world_count(w) };
     for (uint32_t i = 0; i < world_count(w); i++) {
-        enum group g = group_of(w, i);
+        struct group_list *l = &lists[group_of(w, i)];
 
-        if (i > 0 || g == GROUP_CLOSED)
-            nodes[(size_t)g * world_count(w) + n[g]++] = i;
+        if (i > 0 || l->form->row == closed_row)
+            l->nodes[l->n++] = i;
     }
-    for (size_t k = 0; k < ARRAY_LEN(group_order); k++) {
-        enum group g = group_order[k];
-
-        add_group(&s, v, &group_forms[g], nodes + (size_t)g * world_count(w), n[g]);
-    }
-    free(nodes);
+    for (size_t g = 0; g < GROUP_COUNT; g++)
+        list_sort_and_size(&lists[g], v);
+    share_out(lists, budget, budgets);
+    for (size_t g = 0; g < GROUP_COUNT; g++)
+        if (lists[g].n > 0)
+            list_add(&s, &lists[g], v, budgets[g]);
     return 0;
 }
 
@@ -265,7 +308,10 @@ static void path_row(struct buf *row, const struct world *w, const struct world_
         buf_addf(row, " measured %s", factor);
     }
     buf_addf(row, ": ");
-    text_line(row, n->action.title[0] ? n->action.title : n->kind == WORLD_ROOT ? "start" : "-",
+    text_line(row,
+              n->action.title[0]      ? n->action.title
+              : n->kind == WORLD_ROOT ? "start"
+                                      : "-",
               WORLD_LABEL_MAX);
     buf_addf(row, "\n");
     if (n->decision[0] || n->choice[0]) {
@@ -304,7 +350,8 @@ int section_path(const struct prompt_view *v, size_t budget, struct buf *out, st
     (void)err;
     if (v->node == WORLD_NONE)
         return 0;
-    for (uint32_t at = v->node; at != WORLD_NONE && n < ARRAY_LEN(path); at = world_get(w, at)->parent)
+    for (uint32_t at = v->node; at != WORLD_NONE && n < ARRAY_LEN(path);
+         at = world_get(w, at)->parent)
         path[n++] = at;
     /* The nearest ones count most: as many as fit, then shown from the root down. */
     rows = xcalloc(n, sizeof(*rows));
@@ -346,7 +393,7 @@ int section_questions(const struct prompt_view *v, size_t budget, struct buf *ou
     const json_t *q;
 
     (void)err;
-    json_array_foreach(v->s->questions, i, q) {
+    json_array_foreach (v->s->questions, i, q) {
         CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
 
         text_line(&row, json_is_string(q) ? json_string_value(q) : "", 600);
@@ -380,8 +427,9 @@ int section_flat(const struct prompt_view *v, size_t budget, struct buf *out, st
 
     (void)err;
     if (v->s->strategy != NULL && v->s->strategy->flat)
-        sheet_add(&s, "This search keeps a list: every new node is inserted under the root, and each "
-                      "action starts from the best program of its time.\n");
+        sheet_add(&s,
+                  "This search keeps a list: every new node is inserted under the root, and each "
+                  "action starts from the best program of its time.\n");
     return 0;
 }
 
@@ -418,8 +466,10 @@ int section_outcome(const struct prompt_view *v, size_t budget, struct buf *out,
                     1e-6 * (double)(v->result->objective_q - v->lane->stagnation.base_q));
         sheet_addf(&s, "It started from a program of %s: the step itself gave %s.\n", a, b);
     }
-    if (v->lane->stagnation.rounds > 0)
-        sheet_addf(&s, "The cycle ended after %u rounds: %s.\n", v->lane->stagnation.rounds,
+    if (v->lane->rounds > 0)
+        sheet_addf(&s, "Rounds of the cycle: %u\n", v->lane->rounds);
+    if (stagnation_state(&v->lane->stagnation) != STAGNATION_RUNNING)
+        sheet_addf(&s, "It ended for: %s\n",
                    stagnation_text(&v->lane->stagnation, reason, sizeof(reason)));
     if (n->evidence.failed_cycles > 0)
         sheet_addf(&s, "Cycles on this node without a pass: %u (at %d it is abandoned).\n",
@@ -462,10 +512,35 @@ static void add_nodes_tally(struct sheet *s, const struct world *w)
         square += d * d;
     }
     if (n > 0)
-        sheet_addf(s,
-                   "Nodes measured so far that predicted a factor: %zu; measured over predicted is %.2f "
-                   "in the mean (typical distance: a factor of %.2f)\n",
-                   n, exp(sum / (double)n), exp(sqrt(square / (double)n)));
+        sheet_addf(
+            s,
+            "Nodes measured so far that predicted a factor: %zu; measured over predicted is %.2f "
+            "in the mean (typical distance: a factor of %.2f)\n",
+            n, exp(sum / (double)n), exp(sqrt(square / (double)n)));
+}
+
+/* Scores read as probabilities that a cycle improves on what it starts from. */
+static void add_scores(struct sheet *s, const struct scorebook *book)
+{
+    size_t n = 0, improved = 0, passed = 0;
+    double score = 0;
+
+    for (size_t i = 0; i < book->n; i++) {
+        const struct score_bet *b = &book->bets[i];
+
+        if (!b->settled)
+            continue;
+        n++;
+        score += b->score;
+        improved += b->improved;
+        passed += b->passed;
+    }
+    if (n > 0)
+        sheet_addf(
+            s,
+            "Actions carried out: %zu with a mean score of %.2f; %zu found a program that passes, "
+            "%zu improved on what they started from\n",
+            n, score / (double)n, passed, improved);
 }
 
 int section_calibration(const struct prompt_view *v, size_t budget, struct buf *out,
@@ -476,6 +551,7 @@ int section_calibration(const struct prompt_view *v, size_t budget, struct buf *
     size_t n = 0;
 
     (void)err;
+    add_scores(&s, &v->s->scorebook);
     add_nodes_tally(&s, v->s->world);
     for (size_t i = 0; i < v->s->n_trials; i++) {
         const struct trial *t = v->s->trials[i];
@@ -495,10 +571,11 @@ int section_calibration(const struct prompt_view *v, size_t budget, struct buf *
         CLEANUP(buf_release) struct buf name = { .max = TEXT_ROW_MAX };
 
         text_line(&name, list[i].source, SOURCE_NAME_MAX);
-        sheet_addf(&s,
-                   "%s: %zu predictions of measurements; measured over predicted is %.2f in the mean; "
-                   "%zu lay within the predictor's 80 %% interval\n",
-                   buf_str(&name), list[i].n, exp(list[i].sum / (double)list[i].n), list[i].inside);
+        sheet_addf(
+            &s,
+            "%s: %zu predictions of measurements; measured over predicted is %.2f in the mean; "
+            "%zu lay within the predictor's 80 %% interval\n",
+            buf_str(&name), list[i].n, exp(list[i].sum / (double)list[i].n), list[i].inside);
     }
     return 0;
 }

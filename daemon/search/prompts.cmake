@@ -8,3 +8,5 @@ add_custom_command(OUTPUT ${KS_PROMPT_TABLE}
   DEPENDS ${KS_PROMPT_FILES} ${CMAKE_CURRENT_LIST_DIR}/embed_prompts.cmake
   VERBATIM)
 target_sources(search PRIVATE ${KS_PROMPT_TABLE})
+# For those who write prompts of their own (llm_prompts).
+install(FILES ${KS_PROMPT_FILES} DESTINATION ${CMAKE_INSTALL_DATADIR}/ksearch/prompts)

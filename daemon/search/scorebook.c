@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -39,14 +40,10 @@ void scorebook_open(struct scorebook *b, const struct score_bet *bet)
     mine->gain = 0;
 }
 
-void scorebook_settle(struct scorebook *b, uint64_t cycle, bool passed, int64_t best_q,
-                      int64_t sd_q)
+static void settle(struct score_bet *bet, bool passed, int64_t best_q, int64_t sd_q)
 {
-    struct score_bet *bet = bet_of(b, cycle);
     double noise;
 
-    if (bet == NULL || bet->settled)
-        return;
     bet->settled = true;
     bet->passed = passed;
     if (!passed)
@@ -54,6 +51,29 @@ void scorebook_settle(struct scorebook *b, uint64_t cycle, bool passed, int64_t 
     noise = 2e-6 * hypot((double)sd_q, (double)bet->base_sd_q);
     bet->gain = 1e-6 * ((double)best_q - (double)bet->base_q);
     bet->improved = bet->gain > fmax(gain_floor, noise);
+}
+
+void scorebook_settle(struct scorebook *b, uint64_t cycle, bool passed, int64_t best_q,
+                      int64_t sd_q)
+{
+    struct score_bet *bet = bet_of(b, cycle);
+
+    if (bet != NULL && !bet->settled)
+        settle(bet, passed, best_q, sd_q);
+}
+
+json_t *scorebook_bet_json(const struct scorebook *b, uint64_t cycle, bool passed, int64_t best_q,
+                           int64_t sd_q)
+{
+    const struct score_bet *open = bet_of(b, cycle);
+    struct score_bet bet;
+
+    if (open == NULL || open->settled)
+        return NULL;
+    bet = *open;
+    settle(&bet, passed, best_q, sd_q);
+    return json_pack("{s:s, s:f, s:b}", "model", bet.model, "score", bet.score, "improved",
+                     bet.improved);
 }
 
 /* ---- Corrections ---- */
@@ -139,10 +159,24 @@ static struct score_correction fit_until(const struct scorebook *b, size_t i, co
     return n > 0 ? line_fit(&l, n) : c;
 }
 
+/* What the past says of a model, else of all, else nothing. */
+static struct score_correction recalled(const struct scorebook *b, const char *model)
+{
+    struct score_correction found = score_correction_none();
+
+    for (size_t i = 0; i < b->n_recalled; i++) {
+        if (strcmp(b->recalled[i].model, model) == 0)
+            return b->recalled[i].correction;
+        if (b->recalled[i].model[0] == '\0')
+            found = b->recalled[i].correction;
+    }
+    return found;
+}
+
 struct score_correction scorebook_correction(const struct scorebook *b, const char *model)
 {
-    struct score_correction none = score_correction_none(), own;
-    struct score_correction all = fit_until(b, b->n, NULL, &none);
+    struct score_correction past = recalled(b, model), own;
+    struct score_correction all = fit_until(b, b->n, NULL, &past);
 
     own = fit_until(b, b->n, model, &all);
     /* Bets of one model alone would count twice. */
@@ -235,14 +269,14 @@ static struct tally tally_of(const struct scorebook *b, const char *model)
 /* Each bet corrected by those before it: what the correction was worth when it was used. */
 static double brier_corrected(const struct scorebook *b)
 {
-    struct score_correction none = score_correction_none();
-    struct line l = line_prior(&none);
+    struct score_correction past = recalled(b, "");
+    struct line l = line_prior(&past);
     double sum = 0;
     size_t n = 0;
 
     for (size_t i = 0; i < b->n; i++) {
         const struct score_bet *bet = &b->bets[i];
-        struct score_correction c = n > 0 ? line_fit(&l, n) : none;
+        struct score_correction c = n > 0 ? line_fit(&l, n) : past;
 
         if (!bet->settled)
             continue;
@@ -284,8 +318,8 @@ static json_t *models_json(const struct scorebook *b)
 
 json_t *scorebook_json(const struct scorebook *b)
 {
-    struct score_correction none = score_correction_none();
-    struct score_correction all = fit_until(b, b->n, NULL, &none);
+    struct score_correction past = recalled(b, "");
+    struct score_correction all = fit_until(b, b->n, NULL, &past);
     struct tally t = tally_of(b, NULL);
 
     return json_pack("{s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "n", (json_int_t)t.n,
@@ -293,4 +327,92 @@ json_t *scorebook_json(const struct scorebook *b)
                      all.intercept, "brier", mean_or_null(t.brier, t.n), "brier_corrected",
                      mean_or_null(brier_corrected(b), t.n), "bins", bins_json(b), "factor",
                      factor_json(b), "models", models_json(b));
+}
+
+/* ---- Over all searches ---- */
+
+static void sums_add(struct score_sums *s, int64_t score_q, bool improved)
+{
+    s->n++;
+    s->improved += improved;
+    s->x_q += score_q;
+    s->xx_q += score_q * score_q / 1000000;
+    s->xy_q += improved ? score_q : 0;
+}
+
+void score_past_add(struct score_past *p, const json_t *bet)
+{
+    const char *model = jsonx_str(bet, "model", NULL);
+    double score = jsonx_num(bet, "score", NAN);
+    bool improved = jsonx_bool(bet, "improved", 0);
+    int64_t score_q;
+    size_t i = 0;
+
+    if (model == NULL || !(score >= 0 && score <= 1) || strlen(model) >= SCOREBOOK_MODEL_MAX)
+        return;
+    score_q = llround(score * 1e6);
+    sums_add(&p->all, score_q, improved);
+    while (i < p->n && strcmp(p->models[i].model, model) != 0)
+        i++;
+    if (i == SCOREBOOK_MODELS_MAX || model[0] == '\0')
+        return;
+    if (i == p->n)
+        str_copy(p->models[p->n++].model, SCOREBOOK_MODEL_MAX, model);
+    sums_add(&p->models[i].sums, score_q, improved);
+}
+
+static struct score_correction fit_sums(const struct score_sums *s,
+                                        const struct score_correction *prior)
+{
+    struct line l = line_prior(prior);
+
+    l.n += (double)s->n;
+    l.x += 1e-6 * (double)s->x_q;
+    l.y += (double)s->improved;
+    l.xx += 1e-6 * (double)s->xx_q;
+    l.xy += 1e-6 * (double)s->xy_q;
+    return line_fit(&l, (size_t)s->n);
+}
+
+static json_t *past_row(const char *model, const struct score_correction *c)
+{
+    return json_pack("{s:s, s:I, s:f, s:f}", "model", model, "n", (json_int_t)c->n, "slope",
+                     c->slope, "intercept", c->intercept);
+}
+
+json_t *score_past_json(const struct score_past *p)
+{
+    struct score_correction none = score_correction_none(), all;
+    json_t *rows = json_array();
+
+    if (p->all.n == 0)
+        return rows;
+    all = fit_sums(&p->all, &none);
+    json_array_append_new(rows, past_row("", &all));
+    for (size_t i = 0; i < p->n; i++) {
+        struct score_correction own = fit_sums(&p->models[i].sums, &all);
+
+        json_array_append_new(rows, past_row(p->models[i].model, &own));
+    }
+    return rows;
+}
+
+int scorebook_recall(struct scorebook *b, const json_t *past, struct err *err)
+{
+    json_t *row;
+    size_t i;
+
+    json_array_foreach (past, i, row) {
+        struct score_recalled *r = &b->recalled[b->n_recalled];
+        const char *model = jsonx_str(row, "model", NULL);
+        double slope = jsonx_num(row, "slope", NAN), intercept = jsonx_num(row, "intercept", NAN);
+
+        if (b->n_recalled == ARRAY_LEN(b->recalled) || model == NULL || !(slope >= 0) ||
+            !isfinite(slope) || !isfinite(intercept) ||
+            !str_copy(r->model, sizeof(r->model), model))
+            return err_set(err, ERR_CORRUPT, "stored scores of past searches are damaged");
+        r->correction = (struct score_correction){ slope, intercept, 0 };
+        b->n_recalled++;
+    }
+    return 0;
 }

@@ -14,11 +14,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
+
 enum {
     SCOREBOOK_PRIOR = 10, /* outcomes that the prior is worth */
     SCOREBOOK_BINS = 5,   /* of the reliability table, equal parts of 0..1 */
     SCOREBOOK_MODEL_MAX = 96,
-    SCOREBOOK_MODELS_MAX = 16 /* listed in the report; all are counted */
+    SCOREBOOK_MODELS_MAX = 16 /* told apart; the bets of further ones count among all */
 };
 
 /* One cycle. */
@@ -35,9 +37,21 @@ struct score_bet {
     double gain;   /* log gain over the base; 0 when nothing passed */
 };
 
+/* corrected = intercept + slope * score, cut to 0..1; the slope is never negative. */
+struct score_correction {
+    double slope, intercept;
+    size_t n; /* settled bets behind it */
+};
+
 struct scorebook {
     size_t n, cap;
     struct score_bet *bets; /* in the order of their cycles */
+    /* What past searches say: of all models under the name "". */
+    size_t n_recalled;
+    struct score_recalled {
+        char model[SCOREBOOK_MODEL_MAX];
+        struct score_correction correction;
+    } recalled[SCOREBOOK_MODELS_MAX + 1];
 };
 
 void scorebook_release(struct scorebook *b);
@@ -52,12 +66,6 @@ void scorebook_open(struct scorebook *b, const struct score_bet *bet);
 void scorebook_settle(struct scorebook *b, uint64_t cycle, bool passed, int64_t best_q,
                       int64_t sd_q);
 
-/* corrected = intercept + slope * score, cut to 0..1; the slope is never negative. */
-struct score_correction {
-    double slope, intercept;
-    size_t n; /* settled bets behind it */
-};
-
 /* {1, 0, 0}: changes nothing. */
 struct score_correction score_correction_none(void);
 double score_corrected(const struct score_correction *c, double score);
@@ -69,8 +77,9 @@ double score_corrected(const struct score_correction *c, double score);
 struct score_correction score_correction_fit(const struct score_correction *prior,
                                              const double *scores, const bool *improved, size_t n);
 /*
- * The correction of a model's later scores: all settled bets fitted first, from no correction, then
- * the model's own with that as their prior. A model without bets has what all say.
+ * The correction of a model's later scores: all settled bets fitted first, from what the past says
+ * of the model (or of all models, or nothing), then the model's own with that as their prior. A
+ * model without bets has what all say.
  */
 struct score_correction scorebook_correction(const struct scorebook *b, const char *model);
 
@@ -88,5 +97,31 @@ double scorebook_gain(const struct scorebook *b, const char *model, double score
  * nothing to divide by. Owned.
  */
 json_t *scorebook_json(const struct scorebook *b);
+
+/* ---- Over all searches ---- */
+
+/* The bet of a cycle as it will be settled, {model, score, improved}, for its last event; NULL when
+ * there is none. Fresh. */
+json_t *scorebook_bet_json(const struct scorebook *b, uint64_t cycle, bool passed, int64_t best_q,
+                           int64_t sd_q);
+
+/* Sums of settled bets in integers: scores in millionths, so that the order does not matter. */
+struct score_sums {
+    int64_t n, improved, x_q, xx_q, xy_q;
+};
+struct score_past {
+    struct score_sums all;
+    size_t n;
+    struct {
+        char model[SCOREBOOK_MODEL_MAX];
+        struct score_sums sums;
+    } models[SCOREBOOK_MODELS_MAX];
+};
+/* Counts what scorebook_bet_json gave; NULL, or what does not have its form, is nothing. */
+void score_past_add(struct score_past *p, const json_t *bet);
+/* [{model, n, slope, intercept}], "" for all; empty without bets. Fresh. */
+json_t *score_past_json(const struct score_past *p);
+/* Takes that in; NULL is nothing. ERR_CORRUPT. */
+int scorebook_recall(struct scorebook *b, const json_t *past, struct err *err);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "search/history.h"
 #include "search/search.h"
 
 const char *scores_model(const struct search *s)
@@ -24,9 +25,14 @@ void scores_apply_cycle(struct search *s, const struct lane *l, const json_t *ev
     const struct world_node *n, *parent;
     struct score_bet bet = { .cycle = l->cycle };
 
-    if (!search_has_model(s) || index == WORLD_NONE || index == 0)
+    if (!search_has_model(s) || !scores_model(s)[0] || index == WORLD_NONE || index == 0)
         return;
     n = world_get(s->world, index);
+    if (select_is_fallback(n))
+        return;
+    /* what memory gave is no bet of the model */
+    if (n->graft.search[0] || json_object_get(ev, "gift") != NULL)
+        return;
     parent = world_get(s->world, n->parent);
     str_copy(bet.model, sizeof(bet.model), scores_model(s));
     bet.score = n->action.score;
@@ -46,6 +52,24 @@ void scores_apply_cycle_end(struct search *s, const struct lane *l)
         scorebook_settle(&s->scorebook, l->cycle, false, 0, 0);
     else
         scorebook_settle(&s->scorebook, l->cycle, true, best->objective_q, best->sd_q);
+}
+
+int scores_seed(const struct search *s, json_t *event, struct err *err)
+{
+    json_t *past;
+
+    if (history_recall_scores(s->history, s->kb, &past, err) != 0)
+        return -1;
+    json_object_set_new(event, "scores", past);
+    return 0;
+}
+
+json_t *scores_bet_json(const struct search *s, const struct lane *l)
+{
+    const struct trial *best = search_trial(s, l->best);
+
+    return scorebook_bet_json(&s->scorebook, l->cycle, best != NULL, best ? best->objective_q : 0,
+                              best ? best->sd_q : 0);
 }
 
 struct score_correction scores_correction(const struct search *s)

@@ -229,6 +229,7 @@ void search_free(struct search *s)
     free(s->trials);
     programs_release(&s->programs);
     calls_release(&s->calls);
+    gifts_release(&s->gifts);
     scorebook_release(&s->scorebook);
     for (size_t i = 0; i < LANES_MAX; i++)
         free(s->lanes[i].note);
@@ -408,7 +409,8 @@ static int apply_seeded(struct search *s, const json_t *ev, struct err *err)
 {
     const json_t *memory = json_object_get(ev, "memory");
 
-    if (calibration_recall(s->calibration, json_object_get(ev, "calibration"), err) != 0)
+    if (calibration_recall(s->calibration, json_object_get(ev, "calibration"), err) != 0 ||
+        scorebook_recall(&s->scorebook, json_object_get(ev, "scores"), err) != 0)
         return -1;
     if (!json_is_object(memory))
         return 0;
@@ -416,9 +418,11 @@ static int apply_seeded(struct search *s, const json_t *ev, struct err *err)
         return misfit(err, s, "it was seeded before");
     s->due = TRUST_DUE_START;
     s->memory = xcalloc(1, sizeof(*s->memory));
-    if (memory_from_json(memory, s->space, s->memory, err) != 0)
+    if (memory_from_json(memory, s->space, s->memory, err) != 0 ||
+        gifts_apply(&s->gifts, json_object_get(ev, "gifts"), false, err) != 0)
         return -1;
-    if (!(search_memory_parts(s) & MEMORY_PRIOR))
+    s->gifts.plans = json_deep_copy(json_object_get(ev, "plans"));
+    if (!(search_memory_parts(s) & MEMORY_PRIOR) || search_has_model(s))
         return 0;
     for (size_t i = 0; s->engine && i < s->memory->n_sources; i++)
         if (memory_feed(s->kb, s->space, &s->memory->sources[i], s->memory->as_of, s->engine,
@@ -455,6 +459,7 @@ static int apply_cycle(struct search *s, const json_t *ev, struct err *err)
     stagnation_start(&l->stagnation, s->spec.window, json_is_integer(base),
                      json_integer_value(base), 0, true);
     scores_apply_cycle(s, l, ev);
+    gifts_apply_cycle(&s->gifts, ev);
     return 0;
 }
 
@@ -574,6 +579,7 @@ static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
     t->message = xstrdup("");
     t->source = xstrdup(jsonx_str(ev, "source", ""));
     t->served = credit_of_attempt(&s->offers, ev);
+    t->offered = json_array_size(json_object_get(ev, "served")) > 0;
     t->roofline = t->crps = t->crps_corrected = NAN;
     if (json_is_object(predicted)) {
         t->predicted = true;
@@ -676,6 +682,8 @@ static void count_trial(struct search *s, struct trial *t, const json_t *duel)
     observe(s, t, t->ok, t->objective_q);
     count_duel(s, t, duel);
     if (t->improved) {
+        if (t->duel_with == 0) /* without one, nothing measured before belongs to it */
+            s->champion_sum_q = s->champion_n = 0;
         s->champion = t->n;
         s->champion_sum_q += t->objective_q;
         s->champion_n++;
@@ -760,6 +768,9 @@ static int apply_shared(struct search *s, const json_t *ev, struct err *err)
 {
     if (s->memory == NULL)
         return misfit(err, s, "a cold search hears of nobody");
+    if (gifts_apply(&s->gifts, json_object_get(ev, "gifts"), true, err) != 0)
+        return -1;
+    s->live.heard += json_array_size(json_object_get(ev, "gifts"));
     return live_apply(&s->live, ev, s->space, err);
 }
 
@@ -816,11 +827,13 @@ int search_apply(struct search *s, const json_t *event, struct err *err)
 {
     const char *type = jsonx_str(event, "type", "");
     const json_t *edit = json_object_get(event, "edit");
+    uint32_t nodes = world_count(s->world);
 
     if ((uint64_t)jsonx_int(event, "seq", -1) != s->next_seq)
         return misfit(err, s, "its number is not the next");
     if (edit != NULL && apply_edit(s, edit, err) != 0)
         return -1;
+    gifts_note_nodes(s, event, nodes);
     if (credit_take(&s->offers, s->space, json_object_get(event, "offered"), err) != 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(appliers); i++)

@@ -209,8 +209,10 @@ static json_t *baseline_json(const struct search *s)
 /* What memory gave at the start, and what other searches found since. */
 static json_t *seeds_json(const struct search *s)
 {
-    json_t *seeds = s->memory ? memory_seeds(s->memory, s->space) : json_array();
+    bool recalls = s->memory != NULL && !search_has_model(s);
+    json_t *seeds = recalls ? memory_seeds(s->memory, s->space) : json_array();
 
+    gifts_seeds(s, seeds);
     live_seeds(&s->live, s->space, seeds);
     return seeds;
 }

@@ -240,7 +240,8 @@ bool select_next(const struct world *w, const struct select_params *p, struct se
     for (uint32_t i = 1; i < world_count(w); i++) {
         struct select_features f;
 
-        if (!world_is_executable(w, i) || in_flight(p, i))
+        if (!world_is_executable(w, i) || in_flight(p, i) ||
+            (p->keeps_off != NULL && p->keeps_off(p->keeps_off_ctx, i)))
             continue;
         f = features_of(&s, i);
         consider(&s, &f, &c);
@@ -443,14 +444,19 @@ bool select_needs_proposals(const struct world *w)
            (best != WORLD_NONE && !has_open_child(w, best));
 }
 
+static const char fallback_title[] = "One small change at the main bottleneck";
+
+bool select_is_fallback(const struct world_node *n)
+{
+    return str_has_prefix(n->action.title, fallback_title);
+}
+
 /* A title that no child of `parent` has, nor had before it was abandoned. */
 static void free_title(const struct world *w, uint32_t parent, char *out, size_t size)
 {
-    static const char text[] = "One small change at the main bottleneck";
-
-    str_copy(out, size, text);
+    str_copy(out, size, fallback_title);
     for (unsigned k = 2; world_find_title(w, parent, out) != WORLD_NONE; k++)
-        snprintf(out, size, "%s %u", text, k);
+        snprintf(out, size, "%s %u", fallback_title, k);
 }
 
 /* The nearest node from here to the root that may have children. */

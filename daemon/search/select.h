@@ -27,6 +27,9 @@ struct select_params {
     uint64_t seed;              /* breaks ties of equal utility */
     const uint32_t *in_flight;  /* nodes being executed: not chosen, and a cost to siblings */
     size_t n_in_flight;
+    /* Nodes that are not to be chosen now, whatever they are worth; NULL: none. */
+    bool (*keeps_off)(const void *ctx, uint32_t node);
+    const void *keeps_off_ctx;
     /* What the scores' author was right about so far, for the utility policy alone; NULL: scores
      * are taken as they are. Borrowed. */
     const struct score_correction *correction;
@@ -95,5 +98,7 @@ bool select_needs_proposals(const struct world *w);
 void select_continuation_edit(const struct world *w, uint32_t node, uint64_t round,
                               struct world_edit *out);
 void select_best_edit(const struct world *w, uint64_t round, struct world_edit *out);
+/* Was the node made by one of them, by its title? Its score is then nobody's opinion. */
+bool select_is_fallback(const struct world_node *n);
 
 #endif

@@ -363,7 +363,7 @@ json_t *spend_notices_json(const struct search *s)
 {
     json_t *notices = json_array();
 
-    for (unsigned k = 0; k < SPEND_KIND_COUNT; k++)
+    for (unsigned k = SPEND_TOKENS; k < SPEND_KIND_COUNT && !search_is_over(s->state); k++)
         if (is_short(s, k))
             json_array_append_new(notices, notice_text(s, k));
     return notices;

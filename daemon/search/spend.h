@@ -116,7 +116,7 @@ json_t *spend_json(const struct spend *p);
  * evaluation.
  */
 json_t *spend_ledger_json(const struct spend *p);
-/* Sentences about budgets of which 90 % are spent. */
+/* Sentences about budgets but evaluations of which 90 % are spent; none once the search is over. */
 json_t *spend_notices_json(const struct search *s);
 /*
  * Adds what the search had spent at this point of its curve: tokens, usd, device_s and wall_s. An

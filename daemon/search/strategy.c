@@ -39,3 +39,15 @@ const struct strategy *strategy_find(const char *name)
             return &strategies[i];
     return NULL;
 }
+
+void strategy_step_of(const struct search *s, const struct lane *l, struct strategy_step *out)
+{
+    size_t n = 0;
+
+    s->strategy->next(s, l->cycle, out);
+    for (size_t i = 0; i < out->n_parents; i++)
+        if (i > 0 && out->parents[i] != l->base)
+            out->parents[++n] = out->parents[i];
+    out->parents[0] = l->base;
+    out->n_parents = n + 1;
+}

@@ -43,6 +43,14 @@ const struct strategy *strategy_find(const char *name);
 /* All names, NULL last; the default first. */
 extern const char *const strategy_names[];
 
+struct lane;
+/*
+ * The step of an open cycle once more. Other lanes may have measured since it began, so the draw of
+ * its other parents may come out differently; the program to change is the cycle's base in any
+ * case.
+ */
+void strategy_step_of(const struct search *s, const struct lane *l, struct strategy_step *out);
+
 /* strategy_evolve.c */
 void evolve_next(const struct search *s, uint64_t cycle, struct strategy_step *out);
 

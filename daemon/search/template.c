@@ -17,7 +17,8 @@ struct part {
     int line;
 };
 
-struct template {
+struct template
+{
     char *text; /* owned copy */
     const struct template_name *names;
     size_t n_names;
@@ -78,8 +79,9 @@ static int head_line(struct cursor *c, char *line, struct err *err)
     if (c->t->names[i].budget == 0)
         return fail_at(c, err, "this section is never cut and takes no budget:", name);
     if (!str_to_u64(value, &bytes) || bytes < TEMPLATE_BUDGET_MIN || bytes > TEMPLATE_BUDGET_MAX)
-        return err_set(err, ERR_INVALID, "%s line %d: a budget of '%.40s' bytes; allowed are %d to %d",
-                       c->file, c->line, value, TEMPLATE_BUDGET_MIN, TEMPLATE_BUDGET_MAX);
+        return err_set(err, ERR_INVALID,
+                       "%s line %d: a budget of '%.40s' bytes; allowed are %d to %d", c->file,
+                       c->line, value, TEMPLATE_BUDGET_MIN, TEMPLATE_BUDGET_MAX);
     c->t->budgets[i] = bytes;
     return 0;
 }
@@ -152,10 +154,9 @@ static int close_block(struct cursor *c, size_t name, struct err *err)
         return fail_at(c, err, "this closes a block that is not open:", c->t->names[name].name);
     opened = &c->t->parts[c->open[c->depth - 1]];
     if (opened->name != name)
-        return err_set(err, ERR_INVALID,
-                       "%s line %d: '%s' is closed while '%s', opened in line %d, is open", c->file,
-                       c->line, c->t->names[name].name, c->t->names[opened->name].name,
-                       opened->line);
+        return err_set(
+            err, ERR_INVALID, "%s line %d: '%s' is closed while '%s', opened in line %d, is open",
+            c->file, c->line, c->t->names[name].name, c->t->names[opened->name].name, opened->line);
     opened->end = c->t->n;
     c->depth--;
     add_part(c->t, (struct part){ .kind = PART_END, .name = name, .line = c->line });
@@ -310,9 +311,9 @@ size_t template_budget(const struct template *t, size_t i)
 static int add_text(const char *text, size_t len, struct buf *out, struct err *err)
 {
     for (size_t i = 0; i < len; i++) {
-        bool piled = text[i] == '\n' && (out->len == 0 || (out->len >= 2 &&
-                                                           out->data[out->len - 1] == '\n' &&
-                                                           out->data[out->len - 2] == '\n'));
+        bool piled = text[i] == '\n' &&
+                     (out->len == 0 || (out->len >= 2 && out->data[out->len - 1] == '\n' &&
+                                        out->data[out->len - 2] == '\n'));
 
         if (!piled && buf_add(out, text + i, 1, err) != 0)
             return -1;

@@ -54,8 +54,13 @@ static double lowest(const struct search *s)
     return isfinite(low) ? low : 0;
 }
 
-/* `promised`: those of memory's that were expected to be good as they stand, which a step of a
- * plan, whose numbers are still open, is not. */
+/* Memory's proposals that were expected to be good as they stand: not a step of a plan, whose
+ * numbers are still open, nor what a model writes, which is promised by nobody but the model. */
+static bool is_promised(const struct search *s, const struct trial *t)
+{
+    return search_has_model(s) ? t->adopted[0] != '\0' : !t->plan;
+}
+
 static void collect(const struct search *s, struct outcomes *memory, struct outcomes *promised,
                     struct outcomes *blind)
 {
@@ -65,8 +70,11 @@ static void collect(const struct search *s, struct outcomes *memory, struct outc
         const struct trial *t = search_trial(s, n);
         double y = t->ok ? 1e-6 * (double)t->objective_q : low;
 
+        /* what a model begins with is the baseline itself: no arm proposed it */
+        if (search_has_model(s) && t->program == 0)
+            continue;
         take(trial_steered(t) ? memory : blind, y);
-        if (trial_steered(t) && !t->plan)
+        if (trial_steered(t) && is_promised(s, t))
             take(promised, y);
     }
 }

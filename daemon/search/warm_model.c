@@ -110,6 +110,17 @@ static char *device_features(const struct search *s)
     return buf_take(&b);
 }
 
+/* Is a name in a list with commas? */
+static bool is_listed(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (const char *at = strstr(list, name); at != NULL; at = strstr(at + 1, name))
+        if ((at == list || at[-1] == ',') && (at[n] == '\0' || at[n] == ','))
+            return true;
+    return false;
+}
+
 /* Families of the relatives other than the search's own, with commas; NULL for none. Owned. */
 static char *related_families(const struct search *s)
 {
@@ -125,8 +136,7 @@ static char *related_families(const struct search *s)
         if (kb_get_doc(s->kb, KB_TASK, relatives[i].task, &task, &ignored) != 0)
             continue;
         family = jsonx_str(task, "family", "");
-        if (family[0] && strcmp(family, s->scope.family) != 0 &&
-            strstr(buf_str(&b), family) == NULL)
+        if (family[0] && strcmp(family, s->scope.family) != 0 && !is_listed(buf_str(&b), family))
             buf_addf(&b, "%s%s", b.len ? "," : "", family);
     }
     if (b.len == 0) {
@@ -342,6 +352,20 @@ static int judge(struct author *a, bool *moved, struct err *err)
                        err);
 }
 
+bool warm_model_steers(const struct search *s, const struct lane *l)
+{
+    if (s->memory == NULL || l->memory_free)
+        return false;
+    return l->told || warm_model_is_adoption(s, l) ||
+           gifts_steered(s, world_find(s->world, l->node));
+}
+
+bool warm_model_hides(const struct search *s, enum call_kind kind, int lane, uint32_t node)
+{
+    return s->memory != NULL && gifts_steered(s, node) &&
+           world_get(s->world, node)->state != WORLD_CLOSED && !is_told(s, kind, lane);
+}
+
 /* ---- Plans, and what others find ---- */
 
 /* Has the model's first plan been used, whatever came of it? */
@@ -444,7 +468,8 @@ static const struct gift *next_gift(const struct search *s)
         const struct gift *g = &s->gifts.v[i];
 
         /* those of the start come in the order of their use */
-        if (is_wanted(s, &t, g) && (best == NULL || (g->live && g->objective_q > best->objective_q)))
+        if (is_wanted(s, &t, g) &&
+            (best == NULL || (g->live && g->objective_q > best->objective_q)))
             best = g;
     }
     return best;
@@ -456,8 +481,9 @@ static void title_of(const struct search *s, const struct gift *g, char *out, si
     bool taken = true;
 
     for (unsigned k = 1; taken; k++) {
-        snprintf(out, size, k == 1 ? GRAFT_MODEL_ADOPTED "%.150s" : GRAFT_MODEL_ADOPTED "%.150s (%u)",
-                 g->from, k);
+        snprintf(out, size,
+                 k == 1 ? GRAFT_MODEL_ADOPTED "%.150s" : GRAFT_MODEL_ADOPTED "%.150s (%u)", g->from,
+                 k);
         taken = false;
         for (uint32_t i = 1; i < world_count(s->world) && !taken; i++)
             taken = world_get(s->world, i)->parent == 0 &&
@@ -522,15 +548,15 @@ static int add_gift_program(struct author *a, const struct lane *l, const struct
     char note[80];
 
     snprintf(note, sizeof(note), "from memory, as it was on %.40s", g->from);
-    return author_lane_event(
-        a, "program", l,
-        json_pack("{s:I, s:s, s:s, s:O, s:I, s:I, s:s, s:s, s:O, s:f, s:f}", "program",
-                  (json_int_t)search_programs(s), "id", g->here.hex, "source",
-                  jsonx_str(there, "source", ""), "space", json_object_get(there, "space"),
-                  "parent", (json_int_t)-1, "call", (json_int_t)0, "note", note, "from", g->from,
-                  "assignment", g->assignment, "expected", 1e-6 * (double)g->objective_q,
-                  "expected_sd", doubt_of(g)),
-        err);
+    return author_lane_event(a, "program", l,
+                             json_pack("{s:I, s:s, s:s, s:O, s:I, s:I, s:s, s:s, s:O, s:f, s:f}",
+                                       "program", (json_int_t)search_programs(s), "id", g->here.hex,
+                                       "source", jsonx_str(there, "source", ""), "space",
+                                       json_object_get(there, "space"), "parent", (json_int_t)-1,
+                                       "call", (json_int_t)0, "note", note, "from", g->from,
+                                       "assignment", g->assignment, "expected",
+                                       1e-6 * (double)g->objective_q, "expected_sd", doubt_of(g)),
+                             err);
 }
 
 static const struct lane *lane_on(const struct search *s, const char *node)

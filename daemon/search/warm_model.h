@@ -52,6 +52,12 @@ void warm_model_credit(const struct search *s, const struct program *p, json_t *
  * measures the next program to adopt. *moved says whether anything was done.
  */
 int warm_model_adopt(struct author *a, bool *moved, struct err *err);
+/* Has memory a hand in the lane's cycle: its program, its node, or what its prompts told? Never in
+ * a memory-free one. What such a cycle confirms is steered, all else is blind. */
+bool warm_model_steers(const struct search *s, const struct lane *l);
+/* Is a node left out of a prompt, because memory had a hand in it and this call is to know nothing
+ * of it? What was measured here is never left out. */
+bool warm_model_hides(const struct search *s, enum call_kind kind, int lane, uint32_t node);
 /* Is the lane's cycle there to measure a program from memory, and nothing else? */
 bool warm_model_is_adoption(const struct search *s, const struct lane *l);
 

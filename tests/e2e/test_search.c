@@ -62,9 +62,14 @@ static char *final_text(struct e2e_conn *c, const char *id)
     CLEANUP(freep) char *params = str_printf("{\"search\":\"%s\"}", id);
     json_auto_t *s = show(c, id), *tree = e2e_result(c, "search.tree", params);
     json_auto_t *both = NULL;
+    json_t *point;
+    size_t at;
 
     for (size_t i = 0; i < ARRAY_LEN(volatile_members); i++)
         json_object_del(s, volatile_members[i]);
+    json_array_foreach (json_object_get(s, "curve"), at, point) {
+        json_object_del(point, "wall_s"); /* when it was measured */
+    }
     json_object_del(tree, "id");
     both = json_pack("{s:O, s:O}", "show", s, "tree", tree);
     return jsonx_canonical(both);

@@ -76,9 +76,9 @@ static void the_mock_server_s_scenarios_end_as_they_should(void **state)
 
 static void an_answer_keeps_to_the_form_that_is_asked_for(void **state)
 {
-    json_auto_t *schema = json_pack("{s:s, s:{s:{s:s}}, s:[s], s:b}", "type", "object",
-                                    "properties", "tile", "type", "integer", "required", "tile",
-                                    "additionalProperties", 0);
+    json_auto_t *schema =
+        json_pack("{s:s, s:{s:{s:s}}, s:[s], s:b}", "type", "object", "properties", "tile", "type",
+                  "integer", "required", "tile", "additionalProperties", 0);
     json_auto_t *answer = NULL;
     struct asker a;
     struct told t;

@@ -181,6 +181,23 @@ static void a_builtin_search_spends_no_tokens(void **state)
     assert_int_equal(at(doc, 1, "against_first.wins"), 1);
 }
 
+/* Zeros in the record of a run of another program are no spending. */
+static void an_imported_run_tells_no_spending(void **state)
+{
+    json_t *imported = search("a", "s", true, 1, CURVE(1, 2));
+    json_auto_t *shows = json_pack("[o]", imported), *doc = NULL;
+    json_t *out = NULL;
+    struct err err;
+
+    (void)state;
+    json_object_set_new(imported, "proposer", json_string("k-search"));
+    doc = compare(shows, COMPARE_BY_ARM, COMPARE_EVALUATIONS);
+    assert_true(isnan(at(doc, 0, "spent.tokens")));
+    assert_true(isnan(at(doc, 0, "spent.wall_s")));
+    assert_fails(compare_searches(shows, COMPARE_BY_ARM, COMPARE_TOKENS, &out, &err), err,
+                 ERR_INVALID);
+}
+
 static void what_does_not_compare_is_refused_in_a_sentence(void **state)
 {
     static const char *const members[] = { "task", "device", "set" };
@@ -326,6 +343,7 @@ int main(void)
         T(area_counts_the_baseline_before_the_first_pass),
         T(equal_tokens_are_not_equal_evaluations),
         T(a_builtin_search_spends_no_tokens),
+        T(an_imported_run_tells_no_spending),
         T(what_does_not_compare_is_refused_in_a_sentence),
         T(names_of_options_are_checked),
         T(intervals_are_the_same_every_time),

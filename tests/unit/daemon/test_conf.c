@@ -81,6 +81,21 @@ static const struct {
     { "evaluator", "remote" },
     { "evaluator", "" },
     { "harness", "" },
+    { "llm_api", "completions" },
+    { "llm_backoff", "-1" },
+    { "llm_backoff_max", "3601" },
+    { "llm_breaker_failures", "0" },
+    { "llm_breaker_wait", "0" },
+    { "llm_connect_timeout", "0" },
+    { "llm_effort", "" },
+    { "llm_effort", "much" },
+    { "llm_first_timeout", "0" },
+    { "llm_idle_timeout", "nan" },
+    { "llm_max_tokens", "10000001" },
+    { "llm_parallel", "0" },
+    { "llm_retries", "101" },
+    { "llm_stream", "true" },
+    { "llm_timeout", "0" },
     { "log_level", "loud" },
     { "max_connections", "0" },
     { "max_connections", "100001" },
@@ -119,6 +134,13 @@ static void conf_refuses_every_bad_value_by_key_and_value(void **state)
     }
 }
 
+/* Checked by conf_check, if at all. */
+static const char *const any_text[] = { "llm_ca_file",  "llm_coder",       "llm_editor",
+                                        "llm_key_file", "llm_models",      "llm_planner",
+                                        "llm_prices",   "llm_prompts",     "llm_proxy",
+                                        "llm_record",   "llm_replay_file", "llm_temperature",
+                                        "llm_url" };
+
 /* Every row that conf_print knows has at least one bad value above (some take any text). */
 static void conf_test_covers_every_option(void **state)
 {
@@ -137,13 +159,16 @@ static void conf_test_covers_every_option(void **state)
             str_has_prefix(line, "command_env") || str_has_prefix(line, "embedding_key_file") ||
             str_has_prefix(line, "embedding_model") || str_has_prefix(line, "embedding_url");
 
+        for (size_t i = 0; i < ARRAY_LEN(any_text) && !covered; i++)
+            covered = str_has_prefix(line, any_text[i]);
+
         n += line[0] != '#';
         for (size_t i = 0; i < ARRAY_LEN(bad_values) && !covered; i++)
             covered = str_has_prefix(line, bad_values[i].key);
         if (!covered)
             fail_msg("no bad value is tried for: %s", line);
     }
-    assert_int_equal(n, 29);
+    assert_int_equal(n, 57);
     conf_free(c);
 }
 
@@ -167,6 +192,76 @@ static void conf_takes_no_secret_in_an_address(void **state)
                         &err),
               err);
     assert_ok(conf_check(c, &err), err);
+    conf_free(c);
+}
+
+static void conf_checks_the_forms_of_language_models(void **state)
+{
+    static const char *const bad[] = { "llm_url = ftp://h",
+                                       "llm_url = https://",
+                                       "llm_url = ",
+                                       "llm_url = https://me:s3cret@h",
+                                       "llm_url = http://a b",
+                                       "llm_url = me:s3cret@h",
+                                       "llm_proxy = h:3128",
+                                       "llm_proxy = http://u:s3cret@h",
+                                       "llm_models = a,,b",
+                                       "llm_planner = a b",
+                                       "llm_coder = ,",
+                                       "llm_editor = a,a",
+                                       "llm_temperature = hot",
+                                       "llm_temperature = 3",
+                                       "llm_prices = a=1/2",
+                                       "llm_models = a,b,c,d,e,f,g,h,i" };
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        CLEANUP(freep) char *text = str_printf("%s\n", bad[i]);
+        CLEANUP(freep) char *option = str_printf("'%.*s'", (int)strcspn(bad[i], " "), bad[i]);
+        struct conf *c = fresh();
+        struct err err;
+
+        assert_ok(load_text(*state, c, text, &err), err);
+        assert_fails(conf_check(c, &err), err, ERR_INVALID);
+        if (strstr(err.msg, option) == NULL || strstr(err.msg, "s3cret") != NULL)
+            fail_msg("%s: %s", bad[i], err.msg);
+        conf_free(c);
+    }
+}
+
+static void conf_lists_go_on_in_further_lines(void **state)
+{
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 16 };
+    struct conf *c = fresh();
+    struct err err;
+
+    assert_ok(load_text(*state, c,
+                        "llm_prices = a=1/2/3,\n  b=1/2/3,\n\tc=1/2/3\nworkers = 3\n"
+                        "llm_models = a, b,\n  c@chat\nllm_temperature = 0.1 0.2\n",
+                        &err),
+              err);
+    assert_string_equal(c->llm_prices, "a=1/2/3, b=1/2/3, c=1/2/3");
+    assert_string_equal(c->llm_models, "a, b, c@chat");
+    assert_int_equal(c->workers, 3);
+    assert_ok(conf_check(c, &err), err);
+    conf_free(c);
+
+    /* What is printed is read back, however long it is. */
+    c = fresh();
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(buf_addf(&text, "%smodel-%d=1.25/0.125/10", i ? ", " : "", i), 0);
+    assert_ok(conf_set(c, "it", "llm_prices", buf_str(&text), &err), err);
+    buf_clear(&text);
+    assert_ok(conf_print(c, &text, &err), err);
+    conf_free(c);
+    c = fresh();
+    assert_ok(load_text(*state, c, buf_str(&text), &err), err);
+    assert_non_null(strstr(c->llm_prices, "model-38=1.25/0.125/10, model-39=1.25/0.125/10"));
+    assert_ok(conf_check(c, &err), err);
+    conf_free(c);
+
+    /* Other options do not go on. */
+    c = fresh();
+    assert_fails(load_text(*state, c, "workers = 3\n  sandbox = none\n", &err), err, ERR_INVALID);
     conf_free(c);
 }
 
@@ -296,6 +391,8 @@ int main(void)
         cmocka_unit_test(conf_refuses_every_bad_value_by_key_and_value),
         cmocka_unit_test(conf_test_covers_every_option),
         cmocka_unit_test(conf_takes_no_secret_in_an_address),
+        cmocka_unit_test(conf_checks_the_forms_of_language_models),
+        cmocka_unit_test(conf_lists_go_on_in_further_lines),
         cmocka_unit_test(conf_names_file_line_key_and_value),
         cmocka_unit_test(conf_refuses_what_is_no_option),
         cmocka_unit_test(conf_refuses_a_line_that_is_too_long),

@@ -52,8 +52,8 @@ struct fake_llm {
 static bool send_all(struct connection *c, const char *bytes, size_t len)
 {
     while (len > 0) {
-        ssize_t n = c->ssl ? SSL_write(c->ssl, bytes, (int)len)
-                           : send(c->fd, bytes, len, MSG_NOSIGNAL);
+        ssize_t n =
+            c->ssl ? SSL_write(c->ssl, bytes, (int)len) : send(c->fd, bytes, len, MSG_NOSIGNAL);
 
         if (n <= 0)
             return false;

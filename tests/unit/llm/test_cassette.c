@@ -268,7 +268,7 @@ static void what_is_recorded_is_replayed(void **state)
     assert_int_equal(lab->err.code, ERR_CANCELLED);
     llm_free(m);
     check_file(lab, 2);
-    assert_ok(llm_replay_new(lab->base, lab->path, &m, &err), err);
+    assert_ok(llm_replay_new(lab->base, lab->path, LLM_MATCH_HASH, &m, &err), err);
     lab->times = 0;
     ask(lab, m, HASH_A);
     assert_int_equal(lab->times, 0); /* never from inside start */

@@ -7,6 +7,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "search/author.h"
 #include "search/outcome.h"
 #include "search/planner.h"
@@ -88,7 +89,10 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
 {
     json_t *space = lab->strategy ? json_pack("{s:[]}", "parameters") : lab_space(), *doc;
     json_t *program = json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", "c", "settings", "-O3",
-                                "source", lab->strategy ? LAB_SEED_SOURCE : "int ks_kernel;",
+                                "source",
+                                lab->strategy == NULL ? "int ks_kernel;"
+                                : lab->seed_source    ? lab->seed_source
+                                                      : LAB_SEED_SOURCE,
                                 "family", "lab", "space", space);
     struct search_scope scope = {
         .family = "lab",
@@ -210,16 +214,40 @@ static void set_object(struct lab *lab, const struct search *s, const uint16_t *
     }
 }
 
+/* Every measurement has an error of its own. */
+static double error_of(const struct lab *lab, const struct search *s, const struct trial *t,
+                       const char *what)
+{
+    struct rng rng = rng_derive(s->spec.seed, what, t->n);
+
+    return lab->noise > 0 ? lab->noise * rng_normal(&rng) : 0;
+}
+
+/* Side by side with the champion; the 99 % interval of an evaluator that knows its error. */
+static void add_duel(const struct lab *lab, const struct search *s, const struct trial *t,
+                     const struct trial *champion, double worth, struct eval_result *r)
+{
+    double sd = lab->noise > 0 ? sqrt(2) * lab->noise : 0.005;
+    double log_ratio =
+        worth - worth_at(lab, s, champion) + sqrt(2) * error_of(lab, s, t, "duel of the lab");
+
+    r->has_champion = true;
+    r->vs_champion.ratio = exp(log_ratio);
+    r->vs_champion.ci_low = exp(log_ratio - 2.576 * sd);
+    r->vs_champion.ci_high = exp(log_ratio + 2.576 * sd);
+}
+
 static struct eval_result measure(struct lab *lab, const struct search *s, const struct trial *t,
                                   const struct trial *champion)
 {
     double worth = worth_at(lab, s, t);
+    double error = error_of(lab, s, t, champion ? "again in the lab" : "measured in the lab");
     struct eval_result r = { .status = isnan(worth) ? EVAL_BUILD_FAILED : EVAL_OK,
                              .message = isnan(worth) ? "it does not build: /usr/x.c" : "",
                              .definition = s->spec.task,
                              .set = s->spec.set,
-                             .objective = exp(worth),
-                             .log_sd = 0.01,
+                             .objective = exp(worth + error),
+                             .log_sd = lab->noise > 0 ? lab->noise : 0.01,
                              .roofline = NAN,
                              .timing_ms = 100 };
 
@@ -227,12 +255,8 @@ static struct eval_result measure(struct lab *lab, const struct search *s, const
         r.status = EVAL_INFRASTRUCTURE;
         r.message = "the machine is on fire";
     }
-    if (champion != NULL) {
-        r.has_champion = true;
-        r.vs_champion.ratio = exp(worth - worth_at(lab, s, champion));
-        r.vs_champion.ci_low = r.vs_champion.ratio * 0.99;
-        r.vs_champion.ci_high = r.vs_champion.ratio * 1.01;
-    }
+    if (champion != NULL)
+        add_duel(lab, s, t, champion, worth, &r);
     return r;
 }
 
@@ -292,10 +316,20 @@ static void answer_call(struct lab *lab, struct search *s, const struct call *c,
     call_request_release(&req);
 }
 
+static const struct call *last_unanswered(const struct search *s)
+{
+    const struct call *c, *last = NULL;
+
+    for (c = calls_unanswered(&s->calls, 0); c != NULL; c = calls_unanswered(&s->calls, c->n))
+        last = c;
+    return last;
+}
+
 /* All that is asked is answered in one write; NULL of the model leaves a call open. */
 static bool answer_calls(struct lab *lab, struct search **s)
 {
-    const struct call *c = calls_unanswered(&(*s)->calls, 0);
+    const struct call *c =
+        lab->slow ? last_unanswered(*s) : calls_unanswered(&(*s)->calls, 0);
     struct journal j;
     struct err err;
 
@@ -365,19 +399,46 @@ uint64_t lab_evals_to(const struct search *s, double best_log, double share)
     return s->spec.budget_evals + 1;
 }
 
+static int keep_event(void *ctx, uint64_t seq, const json_t *event)
+{
+    (void)seq;
+    return json_array_append(ctx, (json_t *)event);
+}
+
+json_t *lab_events(const struct search *s)
+{
+    json_t *events = json_array();
+    struct err err;
+
+    assert_ok(kb_each_event(s->kb, s->spec.id, 0, keep_event, events, &err), err);
+    return events;
+}
+
+static json_t *lane_json(const struct lane *l)
+{
+    return json_pack("[i, I, s, i, i, I, i, I, i, i]", l->stage, (json_int_t)l->cycle, l->node,
+                     l->stagnation.a, l->stagnation.b, (json_int_t)l->best, (int)l->program,
+                     (json_int_t)l->call, l->rounds, l->measured);
+}
+
 char *lab_final_state(const struct search *s)
 {
     json_t *show = search_show_json(s), *tree = search_tree_json(s), *explain = NULL;
     struct err err;
     char *text;
 
+    json_t *lanes = json_array();
+
     assert_ok(search_explain_json(s, NULL, &explain, &err), err);
+    for (size_t i = 0; i < LANES_MAX; i++)
+        json_array_append_new(lanes, lane_json(&s->lanes[i]));
     json_object_del(show, "overhead");
     json_object_set_new(show, "tree", tree);
     json_object_set_new(show, "explain", explain);
     json_object_set_new(show, "next_seq", json_integer((json_int_t)s->next_seq));
-    json_object_set_new(show, "stagnation",
-                        json_integer(s->lanes[0].stagnation.a * 1000 + s->lanes[0].stagnation.b));
+    json_object_set_new(show, "lanes", lanes);
+    json_object_set_new(show, "calls", json_integer((json_int_t)s->calls.n));
+    json_object_set_new(show, "programs", json_integer(search_programs(s)));
     text = jsonx_canonical(show);
     json_decref(show);
     return text;

@@ -30,6 +30,9 @@ struct lab {
     char *(*model)(struct lab *lab, const struct llm_request *req);
     void *model_ctx;
     const char *strategy;   /* with a language model; NULL: the built-in proposer */
+    const char *seed_source; /* what it begins with; NULL: LAB_SEED_SOURCE */
+    bool slow; /* one answer at a time arrives, the one that was asked for last */
+    double noise; /* deviation of the log of what is measured, in duels of either side; 0: exact */
     uint32_t lanes, window; /* 0: 1 */
     void (*limit)(struct search_spec *spec); /* sets other budgets; NULL: none */
     size_t asked;                            /* requests that were put to it, lost ones included */
@@ -52,7 +55,7 @@ struct lab_run {
     uint64_t seed, evals;
 };
 /* The program that a search with a model begins with: lab_worth of it is 0. */
-#define LAB_SEED_SOURCE "int ks_kernel; /* worth=0 */"
+#define LAB_SEED_SOURCE "int ks_kernel; /* worth=0 path= */"
 /* What a program of a model is worth: the number after "worth=" in its source, NAN for "worth=nan",
  * plus what its tunables add (0.1 less per step away from the last value). */
 double lab_program_worth(const struct search *s, const struct trial *t);
@@ -66,6 +69,8 @@ bool lab_step(struct lab *lab, struct search **s);
 /* Evaluations until an objective within `share` (0.05) of `best_log` was measured; evals + 1 when
  * never. */
 uint64_t lab_evals_to(const struct search *s, double best_log, double share);
+/* All events of a search, as an array. Owned. */
+json_t *lab_events(const struct search *s);
 /* Everything that must not depend on where a search was interrupted, as canonical text. Owned. */
 char *lab_final_state(const struct search *s);
 

@@ -68,13 +68,14 @@ char *script_program(double worth, const char *tags, bool tunable)
                       "%s"
                       "int ks_kernel(const struct ks_call *call)\n"
                       "{\n"
-                      "    return call == 0;\n"
+                      "    return call == 0 ? %s : 0;\n"
                       "}\n"
                       "```\n",
                       number, tags,
                       tunable ? "//@tunable TILE int 1|2|4 default 1 technique tiling \"tile\"\n"
                                 "#ifndef TILE\n#define TILE 1\n#endif\n"
-                              : "");
+                              : "",
+                      tunable ? "TILE" : "1");
 }
 
 uint64_t script_call(const struct llm_request *req)
@@ -140,19 +141,19 @@ static struct rng luck(const struct script *c, const struct llm_request *req)
     return rng_derive(c ? c->seed : 0, "script", strtoull(head, NULL, 16));
 }
 
-static char *write_program(const struct seen *to, bool broken, struct rng *rng)
+static char *write_program(const struct seen *to, bool broken)
 {
     size_t n = strlen(to->path);
     const struct step *last = n > 0 ? step_of(to->path[n - 1]) : NULL;
-    CLEANUP(freep) char *tags = str_printf("path=%s q=%u", to->path, to->quality);
+    /* it has no ideas beyond: the same program once more */
+    CLEANUP(freep) char *tags = str_printf("path=%s q=%u", to->path, MIN(to->quality, 3u));
 
-    return script_program(broken ? NAN : script_worth(to->path, to->quality) +
-                                             0.02 * (rng_double(rng) - 0.5),
-                          tags, last && last->tunable);
+    return script_program(broken ? NAN : script_worth(to->path, to->quality), tags,
+                          last && last->tunable);
 }
 
 /* The first program of an action. */
-static char *code(const struct llm_request *req, struct rng *rng)
+static char *code(const struct llm_request *req)
 {
     struct seen to = read_program(req->prompt);
     char tag = action_step(req->prompt);
@@ -163,16 +164,16 @@ static char *code(const struct llm_request *req, struct rng *rng)
     } else {
         to.quality++;
     }
-    return write_program(&to, tag && step_of(tag)->hard, rng);
+    return write_program(&to, tag && step_of(tag)->hard);
 }
 
 /* Once more: a broken one is mended, one that runs is made better. */
-static char *again(const struct llm_request *req, struct rng *rng)
+static char *again(const struct llm_request *req)
 {
     struct seen to = read_program(req->prompt);
 
     to.quality += !to.broken;
-    return write_program(&to, false, rng);
+    return write_program(&to, false);
 }
 
 /* Out of nothing, or out of another program: a step more, or the same better. */
@@ -192,7 +193,7 @@ static char *guess(const struct llm_request *req, struct rng *rng)
         if (!mutates)
             add_step(to.path, (char)('A' + rng_below(rng, SCRIPT_STEPS)));
     }
-    return write_program(&to, rng_double(rng) < 0.25, rng);
+    return write_program(&to, rng_double(rng) < 0.25);
 }
 
 /* ---- Plans ---- */
@@ -274,9 +275,9 @@ static void plan_edit(json_t *ops, const struct script *c, const struct llm_requ
         snprintf(stem, sizeof(stem), "%.30s_%.12s", node, count);
         plan_next(ops, c, seen.path, flat ? "root" : node, flat ? stem : node, known, rng);
     } else if (strcmp(req->kind, "too_hard") == 0) {
-        json_array_append_new(ops, json_pack("{s:s, s:s, s:{s:f, s:i}}", "op", "update_node",
-                                             "node_id", node, "patch", "score_0_to_1", 0.2,
-                                             "difficulty_1_to_5", 4));
+        json_array_append_new(ops, json_pack("{s:s, s:s, s:{s:{s:f, s:i}}}", "op", "update_node",
+                                             "node_id", node, "patch", "action", "score_0_to_1",
+                                             0.2, "difficulty_1_to_5", 4));
     } else {
         word_after(req->prompt, "The best node, ", best, sizeof(best));
         snprintf(stem, sizeof(stem), "p%.12s", count);
@@ -295,10 +296,9 @@ static char *plan(const struct script *c, const struct llm_request *req, struct 
         json_object_set_new(answer, "kernel_summary", json_string("bound by memory"));
         json_object_set_new(answer, "open_questions", json_pack("[s]", "what bounds it?"));
     }
-    /* told what was wrong, it keeps to what cannot be */
-    if (init && (req->attempt == 1 || !(c && c->planner_mute)))
+    if (init)
         plan_first(ops, c, flat);
-    else if (req->attempt == 1)
+    else if (req->attempt == 1) /* told what was wrong, it keeps quiet */
         plan_edit(ops, c, req, flat, rng);
     if (c && c->planner_mute)
         json_array_clear(ops);
@@ -316,10 +316,10 @@ char *script_sensible(struct lab *lab, const struct llm_request *req)
 
     switch (call_kind_from_name(req->kind)) {
     case CALL_CODE:
-        return code(req, &rng);
+        return code(req);
     case CALL_DEBUG:
     case CALL_IMPROVE:
-        return again(req, &rng);
+        return again(req);
     case CALL_SAMPLE:
     case CALL_MUTATE:
         return guess(req, &rng);
@@ -436,7 +436,8 @@ static char *with_node(const char *attack, const char *node)
 
 char *script_hostile(struct lab *lab, const struct llm_request *req)
 {
-    uint64_t n = script_call(req);
+    const struct script *c = lab->model_ctx;
+    uint64_t n = script_call(req) + (c ? c->seed : 0);
     bool programs = req->schema == NULL;
     size_t k = n % script_attacks(programs);
     char node[64];

@@ -202,12 +202,23 @@ static void expectations_are_read_or_refused_but_never_misread(void **state)
         const char *text;
         double mean, sd;
     } rows[] = {
-        { "1.8", 1.8, 1 },         { "~1.8x", 1.8, 1 },           { "0.5 x", 0.5, 1 },
-        { "2x +/- 10 %", 2, 1.1 }, { "2x \xc2\xb1 10%", 2, 1.1 }, { "2-8x", 4, 2 },
+        { "1.8", 1.8, 1 },
+        { "~1.8x", 1.8, 1 },
+        { "0.5 x", 0.5, 1 },
+        { "2x +/- 10 %", 2, 1.1 },
+        { "2x \xc2\xb1 10%", 2, 1.1 },
+        { "2-8x", 4, 2 },
         { "2x - 8x.", 4, 2 },
+        { "2x (if it streams)", 2, 1 },
+        { "2x +- 10%, I hope", 2, 1.1 },
+        { "2x over the baseline", 2, 1 },
     };
-    static const char *const wrong[] = { "fast", "80%",          "1.8x or 2x", "1e9x", "0x",
-                                         "-2x",  "1.8x +- much", "nan",        "2-1x", "0x10" };
+    static const char *const wrong[] = {
+        "fast",         "80%",      "1.8x or 2x", "1.8x, perhaps 2x",
+        "1.8x faster",  "1e9x",     "0x",         "1.8x +- (20%)",
+        "1.8x +-",      "1.8x 20%", "1.8x + 20%", "-2x",
+        "1.8x +- much", "nan",      "2-1x",       "0x10"
+    };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -392,8 +403,8 @@ static void errors_are_capped_and_the_rest_is_counted(void **state)
 static void the_grammar_is_the_one_that_is_read(void **state)
 {
     const char *whole = artifact_grammar("c", false), *both = artifact_grammar("c", true);
-    const char *first = strstr(whole, "Example:\n");
-    const char *one = strstr(both, "Example of form 1:\n");
+    const char *first = strstr(whole, "\nExample, ");
+    const char *one = strstr(both, "\nExample of form 1, ");
     const char *two = strstr(both, "Example of form 2, a change of that program:\n");
     CLEANUP(freep) char *form1 = NULL;
     struct artifact a, b, c;
@@ -403,7 +414,7 @@ static void the_grammar_is_the_one_that_is_read(void **state)
     assert_non_null(first);
     assert_true(one != NULL && two > one);
     assert_null(strstr(whole, "SEARCH"));
-    a = read_ok(strchr(first, '\n') + 1, NULL);
+    a = read_ok(strchr(first + 1, '\n') + 1, NULL);
     form1 = strndup(one, (size_t)(two - one));
     b = read_ok(form1, NULL);
     assert_string_equal(a.source, b.source);
@@ -416,6 +427,38 @@ static void the_grammar_is_the_one_that_is_read(void **state)
     artifact_release(&b);
     artifact_release(&c);
     assert_true(strlen(both) < 6000);
+}
+
+/* Lines that make a careless reader look at everything again for each of them. */
+static void hostile_texts_take_no_more_than_their_length(void **state)
+{
+    static const char *const pieces[] = { "'\\",  "\"'",        "#\n",  "#if 0\n", "/*",
+                                          "//@",  "ks_kernel(", "(",    "{\n",     "```c\n",
+                                          "\\\n", "\n",         "a b\n" };
+    enum { SIZE = 64 << 10 };
+    CLEANUP(freep) char *program = xcalloc(1, SIZE + 64);
+    CLEANUP(freep) char *answer = xcalloc(1, SIZE * 2 + 400);
+    json_auto_t *errors = json_array();
+    struct artifact a;
+    struct err err;
+
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(pieces); p++)
+        for (int dead = 0; dead < 2; dead++) {
+            size_t n = strlen(pieces[p]), at = dead ? 6 : 0;
+            json_t *space = NULL;
+
+            memcpy(program, "#if 0\n", 6);
+            for (size_t i = at; i < SIZE; i++)
+                program[i] = pieces[p][i % n];
+            snprintf(answer, SIZE * 2 + 400, "```c\n%s\n```\n", program);
+            (void)artifact_parse("c", answer, NULL, &a, errors, &err);
+            snprintf(answer, SIZE * 2 + 400, BLOCK("%.100000s\n}\n", "x\n"), program);
+            assert_int_equal(artifact_parse("c", answer, program, &a, errors, &err), -1);
+            if (artifact_tunables(program, &space, errors, &err) == 0)
+                json_decref(space);
+            json_array_clear(errors);
+        }
 }
 
 static void caps_hold(void **state)
@@ -453,6 +496,7 @@ int main(void)
         cmocka_unit_test(bad_tunables_are_told_with_their_line),
         cmocka_unit_test(errors_are_capped_and_the_rest_is_counted),
         cmocka_unit_test(the_grammar_is_the_one_that_is_read),
+        cmocka_unit_test(hostile_texts_take_no_more_than_their_length),
         cmocka_unit_test(caps_hold),
     };
 

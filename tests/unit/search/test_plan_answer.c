@@ -100,6 +100,12 @@ static void hostile_nesting_and_size_are_capped(void **state)
     for (size_t i = 0; i < SIZE - 1; i++)
         text[i] = "{\""[i % 2];
     refuses(text, "");
+    for (size_t i = 0; i < SIZE - 1; i++)
+        text[i] = "{\"a\" }"[i % 6];
+    refuses(text, "line 1 ");
+    for (size_t i = 0; i < SIZE - 1; i++)
+        text[i] = "{/*"[i % 3];
+    refuses(text, "too many places");
     memset(text, '{', SIZE - 1);
     refuses(text, "no JSON object");
     memset(text, ' ', SIZE + 1);

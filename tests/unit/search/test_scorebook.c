@@ -270,6 +270,55 @@ static void the_table_counts_every_outcome_once(void **state)
     scorebook_release(&b);
 }
 
+/* The order of past searches does not matter, and what they say is where a search begins. */
+static void past_searches_are_the_prior(void **state)
+{
+    struct score_past forth = { 0 }, back = { 0 };
+    struct scorebook b = { 0 };
+    struct score_correction c, stranger;
+    struct rng rng = { 14 };
+    struct err err;
+    json_t *bets[200];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bets); i++) {
+        struct scorebook one = { 0 };
+        struct score_bet open = { .cycle = 1, .score = rng_double(&rng) };
+        bool bold = i % 2;
+
+        snprintf(open.model, sizeof(open.model), bold ? "bold" : "honest");
+        scorebook_open(&one, &open);
+        bets[i] = scorebook_bet_json(
+            &one, 1, rng_double(&rng) < (bold ? too_sure(open.score) : open.score), 500000, 0);
+        assert_non_null(bets[i]);
+        assert_null(scorebook_bet_json(&one, 2, true, 0, 0));
+        assert_false(one.bets[0].settled);
+        scorebook_release(&one);
+        score_past_add(&forth, bets[i]);
+    }
+    for (size_t i = ARRAY_LEN(bets); i > 0; i--) {
+        score_past_add(&back, bets[i - 1]);
+        json_decref(bets[i - 1]);
+    }
+    score_past_add(&forth, NULL);
+    assert_memory_equal(&forth.all, &back.all, sizeof(forth.all));
+    json_auto_t *past = score_past_json(&forth);
+    assert_int_equal(json_array_size(past), 3);
+    assert_ok(scorebook_recall(&b, past, &err), err);
+    c = scorebook_correction(&b, "bold");
+    stranger = scorebook_correction(&b, "unheard of");
+    assert_true(score_corrected(&c, 0.9) < 0.55);
+    assert_true(score_corrected(&stranger, 0.9) > score_corrected(&c, 0.9));
+    /* it goes on from there */
+    bet(&b, "bold", honest, 0, 1, 300, &rng);
+    c = scorebook_correction(&b, "bold");
+    assert_true(score_corrected(&c, 0.9) > 0.75);
+    json_auto_t *damaged =
+        json_pack("[{s:s, s:f, s:f}]", "model", "m", "slope", -1.0, "intercept", 0.0);
+    assert_fails(scorebook_recall(&b, damaged, &err), err, ERR_CORRUPT);
+    scorebook_release(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +333,7 @@ int main(void)
         cmocka_unit_test(a_gain_within_the_noise_is_no_improvement),
         cmocka_unit_test(the_expected_gain_falls_with_what_was_reached),
         cmocka_unit_test(the_table_counts_every_outcome_once),
+        cmocka_unit_test(past_searches_are_the_prior),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,9 +7,9 @@
 
 enum { TREE, ACTION, EMPTY, NAMES };
 
-static const struct template_name names[NAMES] = {
-    { "tree", 6000 }, { "action", 0 }, { "empty", 1000 }
-};
+static const struct template_name names[NAMES] = { { "tree", 6000 },
+                                                   { "action", 0 },
+                                                   { "empty", 1000 } };
 
 /* Renders `text` with tree = "T", action = "{{tree}}" and empty = nothing. Owned. */
 static char *rendered(const char *text)

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Planning with a language model, step by step: what is asked when, what becomes of answers, what
+ * is measured, when cycles and searches end. The models are scripts. */
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "lab_llm.h"
+#include "search/author.h"
+#include "unit/test.h"
+
+typedef char *model_fn(struct lab *lab, const struct llm_request *req);
+
+static struct search *search_with(struct lab *lab, const char *dir, model_fn *model, void *ctx,
+                                  uint32_t lanes, uint64_t evals)
+{
+    struct lab_run run = { "s1", "lab_a", "n=4", true, 7, evals };
+
+    lab->dir = dir;
+    lab->worth = lab_bowl;
+    lab->model = model;
+    lab->model_ctx = ctx;
+    if (lab->strategy == NULL)
+        lab->strategy = "world-model";
+    lab->lanes = lanes;
+    if (lab->window == 0)
+        lab->window = 3;
+    lab_open(lab);
+    return lab_search(lab, &run);
+}
+
+static void done(struct lab *lab, struct search *s, json_t *events)
+{
+    json_decref(events);
+    search_free(s);
+    lab_close(lab);
+}
+
+static bool is_type(const json_t *ev, const char *type)
+{
+    return strcmp(jsonx_str(ev, "type", ""), type) == 0;
+}
+
+static bool is_kind(const json_t *ev, const char *kind)
+{
+    return is_type(ev, "asked") && strcmp(jsonx_str(ev, "kind", ""), kind) == 0;
+}
+
+/* ---- What is asked ---- */
+
+/* Of one lane, while its events are walked through. */
+struct walk {
+    bool open, passed, ended;
+    unsigned programs;
+};
+
+static void check_asked(struct walk *w, const json_t *ev)
+{
+    const char *kind = jsonx_str(ev, "kind", "");
+
+    if (jsonx_int(ev, "try", 0) > 1)
+        return;
+    if (w->ended) {
+        assert_string_equal(kind, w->passed ? "refine" : "too_hard");
+        return;
+    }
+    assert_true(w->open);
+    assert_string_equal(kind, w->programs == 0 ? "code" : w->passed ? "improve" : "debug");
+}
+
+static void walk_lanes(const json_t *events)
+{
+    struct walk lanes[LANES_MAX] = { 0 };
+    json_t *ev;
+    size_t i;
+
+    json_array_foreach (events, i, ev) {
+        struct walk *w = &lanes[MAX(0, jsonx_int(ev, "lane", 0))];
+
+        if (is_type(ev, "cycle"))
+            *w = (struct walk){ .open = true };
+        else if (is_type(ev, "cycle_end"))
+            w->ended = true;
+        else if (is_type(ev, "round"))
+            w->programs++;
+        else if (is_type(ev, "asked") && jsonx_int(ev, "lane", -1) >= 0)
+            check_asked(w, ev);
+        else if (is_type(ev, "told"))
+            *w = (struct walk){ 0 };
+        /* the lane of a measurement is that of the attempt before it */
+        else if (is_type(ev, "measured") && strcmp(jsonx_str(ev, "status", ""), "ok") == 0)
+            lanes[jsonx_int(json_array_get(events, i), "lane",
+                            jsonx_int(json_array_get(events, i - 1), "lane", 0))]
+                .passed = true;
+    }
+}
+
+static void prompts_come_in_the_order_of_the_states(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 30);
+    json_t *events = lab_events(s), *ev;
+    size_t i, n[CALL_KIND_COUNT] = { 0 };
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    walk_lanes(events);
+    json_array_foreach (events, i, ev)
+        if (is_type(ev, "asked") && n[call_kind_from_name(jsonx_str(ev, "kind", ""))]++ == 0 &&
+            is_kind(ev, "init"))
+            assert_int_equal(jsonx_int(ev, "call", 0), 1);
+    assert_int_equal(n[CALL_INIT], 1);
+    assert_true(n[CALL_CODE] > 2 && n[CALL_DEBUG] > 0 && n[CALL_IMPROVE] > 2);
+    assert_true(n[CALL_REFINE] > 2);
+    assert_int_equal(n[CALL_SAMPLE] + n[CALL_MUTATE], 0);
+    done(&lab, s, events);
+}
+
+/* What the search begins with is measured before anything is asked. */
+static void the_seed_is_measured_first_and_closes_the_root(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 6);
+    const struct world_node *root = world_get(s->world, 0);
+    json_t *events = lab_events(s), *ev;
+    bool measured = false;
+    size_t i;
+
+    json_array_foreach (events, i, ev) {
+        measured |= is_type(ev, "measured");
+        assert_true(!is_type(ev, "asked") || measured);
+    }
+    assert_int_equal(search_trial(s, 1)->program, 0);
+    assert_true(world_is_solved(root));
+    assert_string_equal(root->evidence.program, s->scope.program.hex);
+    assert_int_equal(root->evidence.evaluation, 1);
+    done(&lab, s, events);
+}
+
+static void a_seed_that_fails_leaves_the_root_open_and_the_search_goes_on(void **state)
+{
+    struct lab lab = { .seed_source = "int ks_kernel; /* worth=nan path= */" };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 12);
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    assert_false(search_trial(s, 1)->ok);
+    assert_false(world_is_solved(world_get(s->world, 0)));
+    assert_int_equal(search_measured(s), 12);
+    assert_true(s->champion > 1);
+    done(&lab, s, NULL);
+}
+
+/* ---- Lanes ---- */
+
+static void lanes_work_on_different_nodes_and_siblings_cost(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 3, 40);
+    json_t *events = lab_events(s), *ev;
+    const char *busy[LANES_MAX] = { 0 };
+    size_t i, together = 0, penalised = 0;
+
+    walk_lanes(events);
+    json_array_foreach (events, i, ev) {
+        size_t lane = (size_t)MAX(0, jsonx_int(ev, "lane", 0)), open = 0;
+        const json_t *chosen = json_object_get(json_object_get(ev, "choice"), "chosen");
+
+        if (is_type(ev, "told") || (is_type(ev, "cycle_end") && !jsonx_bool(ev, "tell", 0)))
+            busy[lane] = NULL;
+        if (!is_type(ev, "cycle"))
+            continue;
+        assert_true(lane < 3 && busy[lane] == NULL);
+        for (size_t k = 0; k < LANES_MAX; k++) {
+            assert_true(busy[k] == NULL || strcmp(busy[k], jsonx_str(ev, "node", "")) != 0);
+            open += busy[k] != NULL;
+        }
+        busy[lane] = jsonx_str(ev, "node", "");
+        together = MAX(together, open + 1);
+        penalised += jsonx_int(chosen, "siblings_in_flight", 0) > 0;
+    }
+    assert_int_equal(together, 3);
+    assert_true(penalised > 0);
+    done(&lab, s, events);
+}
+
+static void answers_that_arrive_one_by_one_are_used_as_they_come(void **state)
+{
+    struct lab lab = { .slow = true };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 3, 30);
+    json_t *events = lab_events(s);
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    assert_int_equal(search_measured(s), 30);
+    walk_lanes(events);
+    done(&lab, s, events);
+}
+
+/* Calls that are never answered hold nothing up but their own lane. */
+static char *silent_on_b(struct lab *lab, const struct llm_request *req)
+{
+    return !req->schema && strstr(req->prompt, "Node: sB\n") ? NULL : script_sensible(lab, req);
+}
+
+static void a_call_without_an_answer_holds_up_its_own_lane_alone(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, silent_on_b, NULL, 2, 25);
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    assert_int_equal(search_measured(s), 25);
+    for (uint64_t n = 1; n <= 25; n++)
+        assert_string_not_equal(search_trial(s, n)->node, "sB");
+    done(&lab, s, NULL);
+}
+
+/* ---- Measuring ---- */
+
+static void tunables_are_tuned_within_the_cycle_without_the_model(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 30);
+    size_t tuned = 0;
+
+    for (uint32_t p = 1; p < search_programs(s); p++) {
+        const struct trial *first = NULL;
+        size_t n = 0;
+
+        for (uint64_t i = 1; i <= search_measured(s); i++) {
+            const struct trial *t = search_trial(s, i);
+
+            if (t->program != p)
+                continue;
+            n++;
+            first = first ? first : t;
+            assert_int_equal(t->cycle, first->cycle);
+            assert_int_equal(t->attempt, first->attempt);
+            assert_int_equal(t->n - first->n + 1, n); /* one after the other */
+        }
+        if (space_n(search_program_space(s, p)) == 0) {
+            assert_true(n <= 1);
+            continue;
+        }
+        if (n < 3)
+            continue; /* where the budget ended */
+        tuned++;
+        assert_int_equal(search_trial(s, search_program_best(s, p))->a[0], 2);
+    }
+    assert_true(tuned > 0);
+    done(&lab, s, NULL);
+}
+
+/* The plan of the sensible one, and one program whatever is asked. */
+static char *one_idea(struct lab *lab, const struct llm_request *req)
+{
+    return req->schema ? script_sensible(lab, req) : script_program(0.2, "path=A q=0", true);
+}
+
+static void check_no_program_twice(uint32_t lanes, const char *dir)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, dir, one_idea, NULL, lanes, 40);
+    json_t *events = lab_events(s), *ev;
+    size_t i, told = 0;
+
+    assert_int_equal(s->state, SEARCH_DONE); /* and it ends */
+    for (uint64_t n = 1; n <= search_measured(s); n++)
+        for (uint64_t k = 1; k < n; k++)
+            assert_false(search_trial(s, n)->program == search_trial(s, k)->program &&
+                         search_trial(s, n)->a[0] == search_trial(s, k)->a[0]);
+    json_array_foreach (events, i, ev)
+        told += is_type(ev, "round") && strstr(jsonx_str(ev, "note", ""), "the same program as");
+    assert_int_equal(search_programs(s), 2);
+    assert_true(told > 3);
+    done(&lab, s, events);
+}
+
+static void an_identical_program_is_not_measured_twice(void **state)
+{
+    CLEANUP(freep) char *one = str_printf("%s/one", (char *)*state);
+    CLEANUP(freep) char *three = str_printf("%s/three", (char *)*state);
+
+    check_no_program_twice(1, one);
+    check_no_program_twice(3, three);
+}
+
+/* ---- Patches ---- */
+
+static char *patch_to(unsigned from, unsigned to)
+{
+    static const double worth[] = { 0, 0.5, 0.3, 0.2, 0.6 };
+
+    if (from == 0)
+        return script_program(worth[to], "round=1", false);
+    return str_printf("NOTE: round %u\n<<<<<<< SEARCH\n/* worth=%.4f */\n/* round=%u */\n=======\n"
+                      "/* worth=%.4f */\n/* round=%u */\n>>>>>>> REPLACE\n",
+                      to, worth[from], from, worth[to], to);
+}
+
+/* Round 2 and 3 get worse, each from the one before; round 4 is to start from round 1. */
+static char *worse_and_worse(struct lab *lab, const struct llm_request *req)
+{
+    static const unsigned from[] = { 0, 0, 1, 2, 1 };
+    unsigned *round = lab->model_ctx;
+
+    if (req->schema)
+        return script_sensible(lab, req);
+    if (*round == 4)
+        return NULL;
+    ++*round;
+    return patch_to(from[*round], *round);
+}
+
+static void patches_apply_to_the_last_program_and_to_the_best_after_two_regressions(void **state)
+{
+    struct lab lab = { .window = 5 };
+    unsigned round = 0;
+    struct search *s = search_with(&lab, *state, worse_and_worse, &round, 1, 20);
+    static const uint32_t parents[] = { 0, 0, 1, 2, 1 };
+for (uint64_t n = 1; n <= s->calls.n; n++) printf("%s%u ", call_kind_name(calls_get(&s->calls, n)->kind), calls_get(&s->calls, n)->attempt);
+{ json_t *evs = lab_events(s); size_t i; json_t *ev; json_array_foreach(evs, i, ev) if (json_object_get(ev, "errors")) puts(json_dumps(json_object_get(ev, "errors"), 0)); }
+
+    assert_int_equal(search_programs(s), 5);
+    for (uint32_t p = 1; p < 5; p++)
+        assert_int_equal(search_program_record(s, p)->parent, parents[p]);
+    for (uint64_t n = 1; n <= s->calls.n; n++)
+        assert_int_equal(calls_get(&s->calls, n)->attempt, 1); /* each of them matched */
+    assert_int_equal(s->champion, 5);
+    done(&lab, s, NULL);
+}
+
+/* ---- Nodes ---- */
+
+/* A planner without edits, and a new program at every call: of the worth that the context says, and
+ * a little more each time. */
+static char *always_new(struct lab *lab, const struct llm_request *req)
+{
+    CLEANUP(freep) char *tags = str_printf("call=%llu", (unsigned long long)script_call(req));
+
+    if (req->schema)
+        return script_mute(lab, req);
+    return script_program(*(double *)lab->model_ctx + 0.01 * (double)script_call(req), tags, false);
+}
+
+static void a_node_that_fails_two_cycles_is_abandoned(void **state)
+{
+    double worth = NAN;
+    struct lab lab = { .window = 2 };
+    struct search *s = search_with(&lab, *state, always_new, &worth, 1, 40);
+    json_t *events = lab_events(s), *ev;
+    size_t i, cycles[40] = { 0 }, abandoned = 0;
+
+    assert_int_equal(search_measured(s), 40);
+    json_array_foreach (events, i, ev)
+        if (is_type(ev, "cycle"))
+            cycles[world_find(s->world, jsonx_str(ev, "node", ""))]++;
+    for (uint32_t k = 1; k < world_count(s->world); k++) {
+        const struct world_node *n = world_get(s->world, k);
+
+        assert_true(cycles[k] <= WORLD_FAILED_CYCLES_MAX);
+        if (n->state != WORLD_ABANDONED)
+            continue;
+        abandoned++;
+        assert_int_equal(cycles[k], WORLD_FAILED_CYCLES_MAX);
+        assert_int_equal(n->evidence.failed_cycles, 2);
+        assert_int_equal(n->evidence.attempts, 4); /* two rounds in each */
+        assert_true(n->reason[0] != '\0');
+    }
+    assert_true(abandoned >= 8);
+    done(&lab, s, events);
+}
+
+/* Whatever the planner does: a mute one leaves it to the system. */
+static void every_solved_node_has_a_child_to_go_on_with(void **state)
+{
+    double worth = 0;
+    struct lab lab = { .window = 2 };
+    struct search *s = search_with(&lab, *state, always_new, &worth, 2, 25);
+    size_t solved = 0;
+
+    for (uint32_t i = 1; i < world_count(s->world); i++) {
+        const struct world_node *n = world_get(s->world, i);
+
+        if (!world_is_solved(n))
+            continue;
+        solved++;
+        assert_true(n->n_children > 0);
+    }
+    assert_true(solved > 2);
+    done(&lab, s, NULL);
+}
+
+static void a_slower_node_closes_and_its_child_starts_from_it(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 3, 60);
+    const struct world_node *b = world_get(s->world, world_find(s->world, "sB"));
+    const struct world_node *c = world_get(s->world, world_find(s->world, "sBC"));
+    const struct trial *first = NULL;
+    struct id id;
+
+    assert_true(world_is_solved(b));
+    assert_true(b->evidence.objective_q < world_get(s->world, 0)->evidence.objective_q);
+    for (uint64_t n = 1; n <= search_measured(s) && first == NULL; n++)
+        if (strcmp(search_trial(s, n)->node, "sBC") == 0)
+            first = search_trial(s, n);
+    assert_non_null(first);
+    str_copy(id.hex, sizeof(id.hex), b->evidence.program);
+    assert_int_equal(search_program_record(s, first->program)->parent, search_program_find(s, &id));
+    assert_true(c->evidence.objective_q > world_get(s->world, 0)->evidence.objective_q);
+    done(&lab, s, NULL);
+}
+
+/* ---- Errors and repairs ---- */
+
+/* A good operation and two bad ones; later the good one alone, under the same id. */
+static char *mends_itself(struct lab *lab, const struct llm_request *req)
+{
+    static const char good[] = "{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":"
+                               "\"g1\",\"action\":{\"title\":\"step H\",\"score_0_to_1\":0.9}}}";
+    char name[61];
+
+    if (strcmp(req->kind, "init") != 0 || req->attempt == 3)
+        return strcmp(req->kind, "init") == 0 ? str_printf("{\"ops\":[%s]}", good)
+                                              : script_sensible(lab, req);
+    memset(name, 'q', 60);
+    name[60] = '\0';
+    return str_printf("{\"ops\":[%s,{\"op\":\"insert_node\",\"parent_id\":\"%s%u\",\"node\":"
+                      "{\"action\":{\"title\":\"x\"}}},{\"op\":\"insert_node\",\"parent_id\":"
+                      "\"root\",\"node\":{\"%s\":1}}]}",
+                      good, name, req->attempt, name);
+}
+
+static void what_was_wrong_is_told_whole_and_the_edit_starts_anew(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, mends_itself, NULL, 1, 5);
+    json_t *events = lab_events(s), *errors = NULL, *ev, *e;
+    size_t i, k, repeated = 0;
+
+    json_array_foreach (events, i, ev) {
+        if (is_type(ev, "used"))
+            errors = json_object_get(ev, "errors");
+        if (!is_type(ev, "asked") || jsonx_int(ev, "try", 0) < 2)
+            continue;
+        repeated++;
+        assert_true(json_array_size(errors) >= 1);
+        json_array_foreach (errors, k, e)
+            assert_non_null(strstr(jsonx_str(ev, "prompt", ""), json_string_value(e)));
+    }
+    assert_int_equal(repeated, 2);
+    assert_true(world_find(s->world, "g1") != WORLD_NONE); /* free until it was committed */
+    done(&lab, s, events);
+}
+
+static char *untidy(struct lab *lab, const struct llm_request *req)
+{
+    if (strcmp(req->kind, "init") != 0)
+        return script_sensible(lab, req);
+    return xstrdup("Here is the plan:\n```json\n{\"ops\": [{\"op\": \"insert_node\", \"parent_id\": "
+                   "\"root\", \"node\": {\"node_id\": \"u1\", \"action\": {\"title\": \"step A\", "
+                   "\"score_0_to_1\": \"0.8\",}}},]}\n```\nGood luck!");
+}
+
+static void repairs_are_counted(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, untidy, NULL, 1, 3);
+    json_t *events = lab_events(s), *ev;
+    size_t i, repairs = 0;
+
+    json_array_foreach (events, i, ev)
+        repairs += json_array_size(json_object_get(ev, "repairs"));
+    assert_true(repairs >= 2);
+    assert_true(fabs(world_get(s->world, world_find(s->world, "u1"))->action.score - 0.8) < 1e-9);
+    done(&lab, s, events);
+}
+
+/* ---- The end ---- */
+
+static void a_model_without_any_use_ends_the_search(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, script_mute, NULL, 3, 100);
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    assert_non_null(strstr(s->reason, "neither programs nor plans"));
+    assert_int_equal(search_measured(s), 1);
+    assert_true(lab.asked <= AUTHOR_BARREN_MAX + 3 * CALL_TRIES_MAX);
+    done(&lab, s, NULL);
+}
+
+/* Plans without end and never a program: every answer is an edit, and none leads anywhere. */
+static char *only_plans(struct lab *lab, const struct llm_request *req)
+{
+    if (!req->schema)
+        return xstrdup("Soon.");
+    if (strcmp(req->kind, "init") == 0)
+        return script_sensible(lab, req);
+    return str_printf("{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":"
+                      "\"n%llu\",\"action\":{\"title\":\"plan %llu\"}}}]}",
+                      (unsigned long long)script_call(req), (unsigned long long)script_call(req));
+}
+
+static void plans_alone_are_no_progress(void **state)
+{
+    struct lab lab = { .window = 2 };
+    struct search *s = search_with(&lab, *state, only_plans, NULL, 1, 100);
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    assert_non_null(strstr(s->reason, "nothing that could be measured"));
+    assert_true(lab.asked >= AUTHOR_IDLE_MAX && lab.asked <= AUTHOR_IDLE_MAX + 2 * CALL_TRIES_MAX);
+    done(&lab, s, NULL);
+}
+
+static void wants_much(struct search_spec *spec)
+{
+    spec->stop_gain = 5;
+}
+
+static void a_search_ends_when_little_is_expected_of_what_is_open(void **state)
+{
+    struct lab lab = { .limit = wants_much };
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 100);
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    assert_non_null(strstr(s->reason, "no open node is expected"));
+    assert_true(search_measured(s) < 100);
+    done(&lab, s, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, test_dir_setup, test_dir_teardown)
+        T(prompts_come_in_the_order_of_the_states),
+        T(the_seed_is_measured_first_and_closes_the_root),
+        T(a_seed_that_fails_leaves_the_root_open_and_the_search_goes_on),
+        T(lanes_work_on_different_nodes_and_siblings_cost),
+        T(answers_that_arrive_one_by_one_are_used_as_they_come),
+        T(a_call_without_an_answer_holds_up_its_own_lane_alone),
+        T(tunables_are_tuned_within_the_cycle_without_the_model),
+        T(an_identical_program_is_not_measured_twice),
+        T(patches_apply_to_the_last_program_and_to_the_best_after_two_regressions),
+        T(a_node_that_fails_two_cycles_is_abandoned),
+        T(every_solved_node_has_a_child_to_go_on_with),
+        T(a_slower_node_closes_and_its_child_starts_from_it),
+        T(what_was_wrong_is_told_whole_and_the_edit_starts_anew),
+        T(repairs_are_counted),
+        T(a_model_without_any_use_ends_the_search),
+        T(plans_alone_are_no_progress),
+        T(a_search_ends_when_little_is_expected_of_what_is_open),
+#undef T
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
