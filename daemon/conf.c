@@ -140,11 +140,11 @@ static const struct row rows[] = {
       "environment says" },
     { "llm_record", ROW_TEXT, AT(llm_record), 0, 0, NULL,
       "file to which the models' answers are appended, one JSON text a line; empty: none" },
+    { "llm_replay_file", ROW_TEXT, AT(llm_replay_file), 0, 0, NULL,
+      "recorded answers for searches that replay, one JSON text a line" },
     { "llm_replay_match", ROW_ENUM, AT(llm_replay_match), 0, 0, replay_match_names,
       "what an answer is found by: hash (the whole request), or call (its number and kind, where "
       "the wording has changed since)" },
-    { "llm_replay_file", ROW_TEXT, AT(llm_replay_file), 0, 0, NULL,
-      "recorded answers for searches that replay, one JSON text a line" },
     { "llm_retries", ROW_U64, AT(llm_retries), 0, 100, NULL,
       "how often a request that failed is tried again with the same model" },
     { "llm_stream", ROW_ENUM, AT(llm_stream), 0, 0, stream_names,
@@ -390,16 +390,16 @@ static const struct row *find_row(const char *key)
 
 static int unknown_key(const char *where, const char *key, struct err *err)
 {
-    char seen[64], list[320];
-    size_t n = 0;
+    enum { LIST_BYTES = 300 };
+    char seen[64], list[LIST_BYTES];
+    size_t n = 0, cut;
 
     str_visible(key, strlen(key), seen, sizeof(seen));
     for (size_t i = 0; i < ARRAY_LEN(rows) && n < sizeof(list); i++)
         n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", rows[i].key);
-    if (n >= sizeof(list)) /* too many to name: whole names, and where the rest is */
-        str_copy(strrchr(list, ','), 8, ", ...");
-    return err_set(err, ERR_NOT_FOUND, "%s: '%s' is not an option; --check-config prints all: %s",
-                   where, seen, list);
+    cut = n < sizeof(list) ? n : (size_t)((char *)memrchr(list, ',', sizeof(list)) - list);
+    return err_set(err, ERR_NOT_FOUND, "%s: '%s' is not an option; allowed: %.*s%s", where, seen,
+                   (int)cut, list, cut < n ? ", and what else --check-config prints" : "");
 }
 
 int conf_set(struct conf *c, const char *where, const char *key, const char *value, struct err *err)
@@ -542,8 +542,9 @@ static int check_address(const char *option, const char *url, const char *const 
 
     while (*schemes != NULL && !str_has_prefix(url, *schemes))
         schemes++;
-    authority = *schemes != NULL ? url + strlen(*schemes) : strstr(url, "://");
-    if (authority != NULL && memchr(authority, '@', strcspn(authority, "/?#")) != NULL)
+    authority = strstr(url, "://");
+    authority = authority != NULL ? authority + 3 : url;
+    if (memchr(authority, '@', strcspn(authority, "/?#")) != NULL)
         return err_set(err, ERR_INVALID,
                        "'%s' holds a name or a password, which messages would show; %s", option,
                        key_option);

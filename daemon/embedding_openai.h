@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One request to an OpenAI-compatible embeddings service: POST {url}/v1/embeddings with model,
- * input[] and, where asked for, dimensions; data[].embedding comes back. The only user of libcurl.
+ * input[] and, where asked for, dimensions; data[].embedding comes back. It blocks, on a worker;
+ * llm/http.h is for requests on the loop.
  * The key is sent to the service and appears nowhere else. Thread: a client belongs to its caller;
  * the parser any.
  */

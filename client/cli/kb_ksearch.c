@@ -167,8 +167,8 @@ static void import_print(const json_t *result)
     CLEANUP(freep) char *search = show_text_at(result, "search", SHOW_TEXT);
     CLEANUP(freep) char *objective = show_text_at(result, "objective", SHOW_TEXT);
 
-    printf("search %s: %lld nodes, %lld of them closed; %lld solutions, %lld evaluations "
-           "(objective: %s), %lld claims%s\n",
+    printf("search %s: %lld nodes, %lld of them closed; solutions: %lld, evaluations: %lld "
+           "(objective: %s), claims: %lld%s\n",
            search, jsonx_int(result, "nodes", 0), jsonx_int(result, "closed", 0),
            jsonx_int(result, "solutions", 0), jsonx_int(result, "evaluations", 0), objective,
            jsonx_int(result, "claims", 0),

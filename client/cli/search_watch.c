@@ -431,6 +431,11 @@ static void watch_event(struct watch *w, const json_t *event)
         printf("%s%s%s\n", type, strcmp(reason, "-") ? ": " : "",
                strcmp(reason, "-") ? reason : "");
         fflush(stdout);
+    } else if (strcmp(type, "notice") == 0) {
+        CLEANUP(freep) char *text = show_text_at(event, "text", SHOW_TEXT);
+
+        printf("note: %s\n", text);
+        fflush(stdout);
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the provider of endpoints: provider_openai.c owns the provider and its models,
- * openai_job.c carries one request through its tries.
+ * openai_job.c carries one request through its tries, openai_judge.c says what came of one.
  *
  *     start -> QUEUED -> SENT -> done(answer)
  *                ^        | \--> done(error)
@@ -102,5 +102,22 @@ void openai_job_begin(struct llm_job *j);
 void openai_job_cancel(struct llm_job *j);
 /* Calls done as cancelled now, and frees. */
 void openai_job_drop(struct llm_job *j);
+
+uint64_t openai_now_ns(const struct openai *o);
+
+/* ---- Of openai_job.c for openai_judge.c ---- */
+
+/* The model that the request is at. */
+struct openai_model *openai_job_model(const struct llm_job *j);
+/* Goes to the queue after a while. */
+void openai_job_step(struct llm_job *j, double seconds);
+/* Sets j->err: "the model 'm' at 'url' WHAT", without the key. */
+void openai_job_error(struct llm_job *j, enum err_code code, const char *what);
+/* Ends: with j->err, or with j->answer. The job is gone. */
+void openai_job_fail(struct llm_job *j);
+void openai_job_answer(struct llm_job *j);
+
+/* A try has ended: takes one of the ways above. The job may be gone. */
+void openai_judge(struct llm_job *j, const struct http_result *r);
 
 #endif

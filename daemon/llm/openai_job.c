@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One request through its tries; see openai_impl.h. */
+/* One request: its place in the queue, its transfers, its end; see openai_impl.h. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,19 +11,17 @@
 #include "loop.h"
 #include "secret.h"
 
-enum { BYTES_PER_TOKEN = 4 };
-
-static uint64_t now_ns(const struct openai *o)
+uint64_t openai_now_ns(const struct openai *o)
 {
     return o->clock->mono_ns(o->clock);
 }
 
-static struct openai_model *model_of(const struct llm_job *j)
+struct openai_model *openai_job_model(const struct llm_job *j)
 {
     return j->o->chain[j->role].model[j->at];
 }
 
-static void step_in(struct llm_job *j, double seconds)
+void openai_job_step(struct llm_job *j, double seconds)
 {
     struct timeval tv = { .tv_sec = (time_t)seconds };
 
@@ -86,7 +84,7 @@ static void finish_cancelled(struct llm_job *j)
     finish(j, NULL, &err);
 }
 
-static void finish_failed(struct llm_job *j)
+void openai_job_fail(struct llm_job *j)
 {
     struct err err = j->err;
 
@@ -100,282 +98,42 @@ static void finish_failed(struct llm_job *j)
     finish(j, NULL, &err);
 }
 
-static void finish_answered(struct llm_job *j)
+void openai_job_answer(struct llm_job *j)
 {
     struct llm_answer a = {
         .text = buf_str(&j->answer.text),
-        .model = model_of(j)->name,
+        .model = openai_job_model(j)->name,
         .tokens_in = j->in,
         .tokens_cached = j->cached,
         .tokens_out = j->out,
         .estimated = j->estimated,
         .usd_q = j->usd_q,
-        .seconds = (double)(now_ns(j->o) - j->start_ns) / (double)NS_PER_SEC,
+        .seconds = (double)(openai_now_ns(j->o) - j->start_ns) / (double)NS_PER_SEC,
         .tries = j->tries,
     };
 
-    model_of(j)->answers++;
+    openai_job_model(j)->answers++;
     if (j->answer.text.len > 0) /* an echoed key would be stored with the answer */
         secret_redact_whole(j->o->key, j->answer.text.data, j->answer.text.len);
     finish(j, &a, NULL);
 }
 
-/* ---- Again, or elsewhere ---- */
-
-static void next_model(struct llm_job *j)
-{
-    if (j->at + 1 >= j->o->chain[j->role].n) {
-        finish_failed(j);
-        return;
-    }
-    log_info("llm: %s; going on with the model '%s'", j->err.msg,
-             j->o->chain[j->role].model[j->at + 1]->name);
-    j->at++;
-    j->tries_of_model = 0;
-    j->state = OPENAI_PAUSED;
-    step_in(j, 0);
-}
-
-/* Full jitter: anything up to a bound that doubles, so that many that failed together do not come
- * back together. */
-static double backoff(struct llm_job *j, double asked_s)
-{
-    struct openai *o = j->o;
-    double bound = MIN(o->backoff_max_s, o->backoff_s * exp2(MIN(j->tries_of_model, 30u) - 1.0));
-
-    if (asked_s > 0)
-        return asked_s + rng_double(&o->rng) * MIN(o->backoff_s, bound);
-    return rng_double(&o->rng) * bound;
-}
-
-static void again_or_next(struct llm_job *j, double asked_s)
-{
-    struct openai *o = j->o;
-    struct openai_model *m = model_of(j);
-    double delay = backoff(j, asked_s);
-
-    if (asked_s > o->backoff_max_s) {
-        size_t n = strlen(j->err.msg);
-
-        snprintf(j->err.msg + n, sizeof(j->err.msg) - n,
-                 "; it asks for %.0f s of waiting, more than 'llm_backoff_max' allows", asked_s);
-        next_model(j);
-        return;
-    }
-    if (j->tries_of_model > o->retries || m->breaker.state == BREAKER_OPEN) {
-        next_model(j);
-        return;
-    }
-    log_info("llm: %s; trying again in %.1f s", j->err.msg, delay);
-    j->state = OPENAI_PAUSED;
-    step_in(j, delay);
-}
-
-static void set_error(struct llm_job *j, enum err_code code, const char *what)
+void openai_job_error(struct llm_job *j, enum err_code code, const char *what)
 {
     j->later = j->later || code == ERR_UPSTREAM;
-    err_set(&j->err, code, "the model '%s' at '%.100s' %s", model_of(j)->name, j->o->url, what);
+    err_set(&j->err, code, "the model '%s' at '%.100s' %s", openai_job_model(j)->name, j->o->url,
+            what);
     secret_redact(j->o->key, j->err.msg, strlen(j->err.msg)); /* it may be logged on the way */
 }
 
-/* Down, or out of its mind: what the breaker counts. */
-static void failed_try(struct llm_job *j, const char *what, double asked_s)
-{
-    struct openai *o = j->o;
-
-    set_error(j, ERR_UPSTREAM, what);
-    breaker_failed(&model_of(j)->breaker, now_ns(o), o->breaker_failures, o->breaker_wait_ns);
-    again_or_next(j, asked_s);
-}
-
-/* ---- Judging a try ---- */
-
-static void at_once(struct llm_job *j)
-{
-    j->tries_of_model--; /* what was asked was our fault */
-    j->state = OPENAI_PAUSED;
-    step_in(j, 0);
-}
-
-static void judge_fault(struct llm_job *j, const struct wire_fault *f, long status, double asked_s)
-{
-    struct openai_model *m = model_of(j);
-    char what[WIRE_WORDS_MAX + 80], number[32] = "";
-
-    if (status != 0)
-        snprintf(number, sizeof(number), " %ld", status);
-    snprintf(what, sizeof(what), "answered%s%s: %s", number,
-             status == 401 || status == 403 ? " (the key is missing or is not accepted)" : "",
-             f->words);
-    if (f->kind == WIRE_LATER) {
-        failed_try(j, what, asked_s);
-        return;
-    }
-    if (f->kind != WIRE_BUSY || m->breaker.state == BREAKER_HALF_OPEN)
-        breaker_succeeded(&m->breaker); /* somebody is there */
-    switch (f->kind) {
-    case WIRE_LATER:
-        break;
-    case WIRE_BUSY:
-        set_error(j, ERR_UPSTREAM, what);
-        again_or_next(j, asked_s);
-        break;
-    case WIRE_TOO_LONG:
-        set_error(j, ERR_LIMIT, what);
-        finish_failed(j);
-        break;
-    case WIRE_LACKS:
-        m->features &= ~f->feature;
-        set_error(j, ERR_INVALID, what);
-        log_info("llm: %s; going on without that", j->err.msg);
-        at_once(j);
-        break;
-    case WIRE_OTHER_API:
-        if (m->wanted == LLM_API_AUTO && m->api == LLM_API_CHAT) {
-            m->api = LLM_API_RESPONSES;
-            at_once(j);
-            break;
-        }
-        set_error(j, ERR_INVALID, what);
-        next_model(j);
-        break;
-    case WIRE_REFUSED:
-    case WIRE_INVALID:
-        set_error(j, f->kind == WIRE_REFUSED ? ERR_REFUSED : ERR_INVALID, what);
-        next_model(j);
-        break;
-    }
-}
-
-static void count_tokens(struct llm_job *j)
-{
-    const struct wire_answer *a = &j->answer;
-    struct openai_model *m = model_of(j);
-    size_t asked = strlen(j->system) + strlen(j->prefix) + strlen(j->prompt);
-    uint64_t in = a->counted ? a->in : asked / BYTES_PER_TOKEN;
-    uint64_t out = a->counted ? a->out : a->text.len / BYTES_PER_TOKEN;
-    int64_t usd_q;
-
-    if (!a->counted && a->end == WIRE_OPEN)
-        return; /* broke off: nobody knows */
-    usd_q = llm_prices_cost(&j->o->prices, m->name, in, a->cached, out);
-    j->estimated = j->estimated || !a->counted;
-    j->in += in;
-    j->cached += a->cached;
-    j->out += out;
-    j->usd_q += usd_q;
-    m->tokens_in += in;
-    m->tokens_out += out;
-    m->usd_q += usd_q;
-}
-
-static void refused_content(struct llm_job *j, const char *why)
-{
-    char what[WIRE_WORDS_MAX + 80], words[WIRE_WORDS_MAX];
-
-    str_visible(buf_str(&j->answer.text), j->answer.text.len, words, sizeof(words));
-    snprintf(what, sizeof(what), "%s%s%s", why, words[0] ? ": " : "", words);
-    breaker_succeeded(&model_of(j)->breaker);
-    set_error(j, ERR_REFUSED, what);
-    next_model(j);
-}
-
-/* An answer came to its end, such as it is. */
-static void judge_answer(struct llm_job *j)
-{
-    count_tokens(j);
-    switch (j->answer.end) {
-    case WIRE_OPEN:
-        failed_try(j, "ended its answer before it was whole", 0);
-        return;
-    case WIRE_COMPLETE:
-        if (j->answer.text.len == 0) {
-            failed_try(j, "gave an empty answer", 0);
-            return;
-        }
-        breaker_succeeded(&model_of(j)->breaker);
-        finish_answered(j);
-        return;
-    case WIRE_CUT:
-        breaker_succeeded(&model_of(j)->breaker);
-        set_error(j, ERR_LIMIT,
-                  "was cut off at its limit of tokens before its answer was whole; "
-                  "'llm_max_tokens' and the model set that limit");
-        finish_failed(j);
-        return;
-    case WIRE_FILTERED:
-        refused_content(j, "was stopped by its endpoint's content filter");
-        return;
-    case WIRE_DECLINED:
-        refused_content(j, "declined to answer");
-        return;
-    case WIRE_FAILED:
-        judge_fault(j, &j->answer.fault, 0, 0);
-        return;
-    }
-}
+/* ---- The transfer ---- */
 
 static int on_sse(void *ctx, const char *name, const char *data, size_t len, struct err *err)
 {
     struct llm_job *j = ctx;
 
-    return wire_event(model_of(j)->api, name, data, len, &j->answer, err);
+    return wire_event(openai_job_model(j)->api, name, data, len, &j->answer, err);
 }
-
-/* What came with a good status is whole as far as it will be; 0, or -1 with j->bad. */
-static int read_rest(struct llm_job *j)
-{
-    if (j->streams)
-        return j->answer.over ? 0 : sse_end(&j->sse, &j->bad);
-    return wire_whole(model_of(j)->api, buf_str(&j->body), j->body.len, &j->answer, &j->bad);
-}
-
-static void judge_bad(struct llm_job *j)
-{
-    char what[sizeof(j->bad.msg)];
-
-    snprintf(what, sizeof(what), "gave an answer that cannot be used: %.380s", j->bad.msg);
-    count_tokens(j);
-    if (j->bad.code == ERR_UPSTREAM) {
-        failed_try(j, what, 0);
-        return;
-    }
-    breaker_unknown(&model_of(j)->breaker, now_ns(j->o));
-    set_error(j, j->bad.code, what);
-    finish_failed(j);
-}
-
-static void judge(struct llm_job *j, const struct http_result *r)
-{
-    bool good = r->status >= 200 && r->status < 300;
-    struct wire_fault fault;
-    char what[sizeof(r->words) + 40];
-
-    if (r->status >= 300) {
-        wire_fault_read(r->status, buf_str(&j->body), j->body.len, j->used, &fault);
-        judge_fault(j, &fault, r->status, r->retry_after_s);
-        return;
-    }
-    if (j->bad.code != ERR_OK) {
-        judge_bad(j);
-        return;
-    }
-    if (good && (r->outcome == HTTP_ANSWERED || (j->streams && j->answer.end != WIRE_OPEN))) {
-        if (read_rest(j) != 0)
-            judge_bad(j);
-        else
-            judge_answer(j);
-        return;
-    }
-    snprintf(what, sizeof(what), "%s: %s",
-             r->outcome == HTTP_UNREACHABLE ? "cannot be reached"
-             : r->outcome == HTTP_TIMEOUT   ? "is too slow"
-                                            : "broke off its answer",
-             r->words);
-    failed_try(j, what, r->retry_after_s);
-}
-
-/* ---- The transfer ---- */
 
 static int on_bytes(void *ctx, long status, bool stream, const char *bytes, size_t len)
 {
@@ -407,7 +165,7 @@ static void wake_next(struct openai *o)
     struct list *first = o->queue.next;
 
     if (first != &o->queue && o->n_sent < o->parallel && !o->closing)
-        step_in(LIST_OF(first, struct llm_job, place), 0);
+        openai_job_step(LIST_OF(first, struct llm_job, place), 0);
 }
 
 static void on_end(void *ctx, const struct http_result *r)
@@ -417,14 +175,14 @@ static void on_end(void *ctx, const struct http_result *r)
 
     j->transfer = NULL;
     o->n_sent--;
-    judge(j, r);
+    openai_judge(j, r);
     wake_next(o);
 }
 
 static int send_request(struct llm_job *j, struct err *err)
 {
     struct openai *o = j->o;
-    struct openai_model *m = model_of(j);
+    struct openai_model *m = openai_job_model(j);
     struct wire_request w = { m->api,         m->features,
                               m->name,        j->system,
                               j->prefix,      j->prompt,
@@ -457,22 +215,22 @@ static bool enter_model(struct llm_job *j)
 {
     struct openai *o = j->o;
 
-    while (!breaker_enter(&model_of(j)->breaker, now_ns(o))) {
-        const struct breaker *b = &model_of(j)->breaker;
+    while (!breaker_enter(&openai_job_model(j)->breaker, openai_now_ns(o))) {
+        const struct breaker *b = &openai_job_model(j)->breaker;
         char what[128];
 
         if (b->state == BREAKER_OPEN)
             snprintf(what, sizeof(what),
                      "failed %llu times in a row and is left alone for another %.0f s",
                      (unsigned long long)b->failures,
-                     ceil((double)(b->until_ns - now_ns(o)) / (double)NS_PER_SEC));
+                     ceil((double)(b->until_ns - openai_now_ns(o)) / (double)NS_PER_SEC));
         else
             str_copy(what, sizeof(what), "failed and is being tried with another request");
         j->later = true;
         if (j->err.code == ERR_OK) /* else the reason of before says more */
-            set_error(j, ERR_UPSTREAM, what);
+            openai_job_error(j, ERR_UPSTREAM, what);
         if (j->at + 1 >= o->chain[j->role].n) {
-            finish_failed(j);
+            openai_job_fail(j);
             return false;
         }
         j->at++;
@@ -508,10 +266,10 @@ static void on_step(evutil_socket_t fd, short kind, void *arg)
     j->state = OPENAI_SENT;
     j->tries++;
     j->tries_of_model++;
-    model_of(j)->requests++;
+    openai_job_model(j)->requests++;
     if (send_request(j, &j->err) != 0) {
-        breaker_unknown(&model_of(j)->breaker, now_ns(o));
-        finish_failed(j);
+        breaker_unknown(&openai_job_model(j)->breaker, openai_now_ns(o));
+        openai_job_fail(j);
         wake_next(o);
         return;
     }
@@ -525,7 +283,7 @@ void openai_job_begin(struct llm_job *j)
 {
     struct openai *o = j->o;
 
-    j->start_ns = now_ns(o);
+    j->start_ns = openai_now_ns(o);
     j->state = OPENAI_PAUSED;
     j->timer = evtimer_new(o->base, on_step, j);
     if (j->timer == NULL)
@@ -533,7 +291,7 @@ void openai_job_begin(struct llm_job *j)
     list_append(&o->jobs, &j->all);
     list_init(&j->place);
     o->n_jobs++;
-    step_in(j, 0);
+    openai_job_step(j, 0);
 }
 
 static void stop_transfer(struct llm_job *j)
@@ -543,7 +301,7 @@ static void stop_transfer(struct llm_job *j)
     http_cancel(j->transfer);
     j->transfer = NULL;
     j->o->n_sent--;
-    breaker_unknown(&model_of(j)->breaker, now_ns(j->o));
+    breaker_unknown(&openai_job_model(j)->breaker, openai_now_ns(j->o));
 }
 
 void openai_job_cancel(struct llm_job *j)
@@ -552,7 +310,7 @@ void openai_job_cancel(struct llm_job *j)
         return;
     j->cancelled = true;
     stop_transfer(j);
-    step_in(j, 0);
+    openai_job_step(j, 0);
 }
 
 void openai_job_drop(struct llm_job *j)

@@ -25,7 +25,7 @@ struct recorder {
 /* What a line needs of its request. */
 struct recorded {
     struct recorder *r;
-    char *hash, *kind;
+    char *id, *task, *hash, *kind;
     enum llm_role role;
     unsigned attempt;
     llm_done_fn *done;
@@ -39,6 +39,8 @@ static struct recorder *recorder_of(const struct llm *m)
 
 static void recorded_free(struct recorded *c)
 {
+    free(c->id);
+    free(c->task);
     free(c->hash);
     free(c->kind);
     free(c);
@@ -65,7 +67,12 @@ static int append_line(const struct recorder *r, const char *line, struct err *e
 static int append_answer(const struct recorded *c, const struct llm_answer *a, struct err *err)
 {
     struct llm_request req = {
-        .hash = c->hash, .kind = c->kind, .role = c->role, .attempt = c->attempt
+        .id = c->id,
+        .task = c->task,
+        .hash = c->hash,
+        .kind = c->kind,
+        .role = c->role,
+        .attempt = c->attempt,
     };
     CLEANUP(freep) char *line = cassette_line(&req, a);
 
@@ -95,6 +102,8 @@ static int recorder_start(struct llm *m, const struct llm_request *req, llm_done
     struct recorded *c = xcalloc(1, sizeof(*c));
 
     *c = (struct recorded){ .r = r,
+                            .id = xstrdup(req->id),
+                            .task = xstrdup(req->task),
                             .hash = xstrdup(req->hash),
                             .kind = xstrdup(req->kind),
                             .role = req->role,

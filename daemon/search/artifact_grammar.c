@@ -23,7 +23,8 @@
     "lines of the program, at most 16:\n"                                                          \
     "    //@tunable NAME TYPE VALUES default VALUE [structural] [technique WORD] [\"help\"]\n"     \
     "    //@constraint EXPRESSION\n"                                                               \
-    "TYPE is int, real, bool or enum. VALUES are parted by '|'; a bool needs none. Add the word "  \
+    "TYPE is int, real, bool or enum. VALUES, at most 256, are parted by '|'; a bool needs none. " \
+    "Add the word "                                                                                \
     "structural where another value is another algorithm rather than another size. A constraint "  \
     "is an expression of tunables and numbers with + - * / % comparisons && || ! and "             \
     "parentheses, enum values as 'text'; the defaults must satisfy all of them. The build "        \
@@ -90,7 +91,8 @@
     "Form 2, changes of the program that you were shown, as blocks. The markers stand alone on "   \
     "their lines. The lines between SEARCH and ======= must be in that program exactly once: "     \
     "whole lines, copied with their indentation; blanks at line ends do not count. Take enough "   \
-    "lines to make them unique. The lines up to REPLACE take their place, none to delete. Blocks " \
+    "lines to make them unique. The lines up to REPLACE take their place; none at all deletes "    \
+    "them. Blocks "                                                                                \
     "are applied in order, each to the result of those before. The result must be a whole "        \
     "program as below. Prefer this form for small changes.\n"
 

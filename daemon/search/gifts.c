@@ -210,7 +210,7 @@ static bool is_usable(const struct search *s, const struct best *b, struct id *h
         return false;
     fits = space_from_json(space, b->assignment, a, &err) == 0 && space_valid(space, a);
     space_free(space);
-    local = program_document(&scope, source, json_incref(json_object_get(doc, "space")));
+    local = program_document(&scope, source, json_object_get(doc, "space"));
     *here = scope.program;
     return fits && search_program_find(s, here) == PROGRAM_NONE;
 }

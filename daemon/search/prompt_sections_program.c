@@ -158,7 +158,8 @@ int section_seed_result(const struct prompt_view *v, size_t budget, struct buf *
 {
     const struct trial *t = view_trial_of(v, 0);
 
-    if (t == NULL || v->current == 0)
+    /* Where program 0 is shown as another one, it is measured there. */
+    if (t == NULL || v->current == 0 || v->base == 0 || v->best == 0)
         return 0;
     return add_feedback(v, t, budget, out, err);
 }

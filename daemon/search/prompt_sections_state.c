@@ -104,8 +104,11 @@ int section_need(const struct prompt_view *v, size_t budget, struct buf *out, st
     bool continued = false;
 
     (void)err;
-    sheet_addf(&s, "Actions ready and not under way: %zu, with a score above 0.5: %zu.\n",
-               view_frontier(v, -1), view_frontier(v, 0.5));
+    sheet_addf(
+        &s,
+        "Actions ready and not under way: %zu, with a score above 0.5: %zu. The search wants "
+        "several to choose from.\n",
+        view_frontier(v, -1), view_frontier(v, 0.5));
     if (best == WORLD_NONE)
         return 0;
     for (uint32_t c = world_get(w, best)->first_child; c != WORLD_NONE;

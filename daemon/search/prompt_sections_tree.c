@@ -7,6 +7,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "search/prompt_impl.h"
 #include "search/select.h"
 #include "search/strategy.h"
@@ -43,7 +44,7 @@ static void add_attempts(struct buf *row, const struct world_evidence *e)
 {
     if (e->attempts == 0 && e->failed_cycles == 0)
         return;
-    buf_addf(row, " | %u measurements", e->attempts);
+    buf_addf(row, " | measurements: %u", e->attempts);
     if (e->failed_cycles > 0)
         buf_addf(row, ", %u cycles without a pass", e->failed_cycles);
     for (uint32_t i = 0; i < e->n_failures; i++)
@@ -543,6 +544,14 @@ static void add_scores(struct sheet *s, const struct scorebook *book)
             n, score / (double)n, passed, improved);
 }
 
+/* Forecasts of the numeric tuner, and that of the program a search begins with, say nothing of who
+ * writes programs. */
+static bool is_of_author(const char *source)
+{
+    return source != NULL && source[0] && !str_has_suffix(source, "/tuning") &&
+           !str_has_suffix(source, "/seed");
+}
+
 int section_calibration(const struct prompt_view *v, size_t budget, struct buf *out,
                         struct err *err)
 {
@@ -558,7 +567,7 @@ int section_calibration(const struct prompt_view *v, size_t budget, struct buf *
         double d = 1e-6 * (double)t->objective_q - t->mean;
         struct tally *tally;
 
-        if (!t->measured || !t->ok || !t->predicted || t->source == NULL || t->source[0] == '\0')
+        if (!t->measured || !t->ok || !t->predicted || !is_of_author(t->source))
             continue;
         tally = tally_of(list, &n, ARRAY_LEN(list), t->source);
         if (tally == NULL)
@@ -573,8 +582,8 @@ int section_calibration(const struct prompt_view *v, size_t budget, struct buf *
         text_line(&name, list[i].source, SOURCE_NAME_MAX);
         sheet_addf(
             &s,
-            "%s: %zu predictions of measurements; measured over predicted is %.2f in the mean; "
-            "%zu lay within the predictor's 80 %% interval\n",
+            "Measurements predicted by %s: %zu; measured over predicted is %.2f in the mean; %zu "
+            "lay within the 80 %% interval\n",
             buf_str(&name), list[i].n, exp(list[i].sum / (double)list[i].n), list[i].inside);
     }
     return 0;

@@ -66,7 +66,8 @@ size_t rowset_add(struct rowset *t, const uint16_t *a, bool *added)
     *added = t->slots[at] == 0;
     if (!*added)
         return t->slots[at] - 1;
-    t->rows = xgrow(t->rows, &t->room, (t->n + 1) * width, sizeof(*t->rows));
+    /* One more, so that there is an array also where a row holds nothing. */
+    t->rows = xgrow(t->rows, &t->room, (t->n + 1) * width + 1, sizeof(*t->rows));
     memcpy(t->rows + t->n * width, a, width * sizeof(*a));
     t->slots[at] = (uint32_t)++t->n;
     return t->n - 1;

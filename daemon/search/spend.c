@@ -16,15 +16,15 @@ static const double notice_share = 0.9;
 static const struct {
     const char *name, *used_up;
     const char *what; /* of which a share is spent */
-    double unit;      /* of the budget's numbers, in those that are shown */
+    double per;       /* of the budget's units in one of those that are shown */
     bool of_models;   /* spent by language models alone */
 } kinds[SPEND_KIND_COUNT] = {
     [SPEND_EVALS] = { "evals", "the budget of evaluations is used up", "evaluations", 1, false },
     [SPEND_TOKENS] = { "tokens", "the budget of tokens is used up", "tokens", 1, true },
-    [SPEND_USD] = { "usd", "the budget of money is used up", "US dollars", 1e-6, true },
-    [SPEND_TIME] = { "time", "the budget of time is used up", "seconds", 1e-9, false },
+    [SPEND_USD] = { "usd", "the budget of money is used up", "US dollars", 1e6, true },
+    [SPEND_TIME] = { "time", "the budget of time is used up", "seconds", 1e9, false },
     [SPEND_DEVICE] = { "device", "the budget of device time is used up", "seconds of device time",
-                       1e-9, false },
+                       1e9, false },
 };
 
 static const char *const stage_names[SPEND_STAGE_COUNT] = { "build", "check", "timing", "duel",
@@ -123,7 +123,7 @@ static json_t *notice_text(const struct search *s, enum spend_kind k)
     double used = (double)spend_used(s, k), budget = (double)budget_of(&s->spec, k);
 
     return json_sprintf("%.0f %% of the budget of %.6g %s are spent", 100 * used / budget,
-                        budget * kinds[k].unit, kinds[k].what);
+                        budget / kinds[k].per, kinds[k].what);
 }
 
 int spend_note(struct journal *j, struct err *err)
@@ -277,9 +277,9 @@ void spend_of(const struct search *s, struct spend *out)
 /* A count, or money or time in the unit that is shown. */
 static json_t *amount(enum spend_kind k, uint64_t v)
 {
-    if (kinds[k].unit == 1)
+    if (kinds[k].per == 1)
         return json_integer((json_int_t)MIN(v, (uint64_t)INT64_MAX));
-    return json_real((double)v * kinds[k].unit);
+    return json_real((double)v / kinds[k].per);
 }
 
 json_t *spend_given_to_json(const struct search_spec *spec)
@@ -326,8 +326,8 @@ json_t *spend_json(const struct spend *p)
                      "tokens_in", amount(SPEND_TOKENS, p->tokens_in), "tokens_cached",
                      amount(SPEND_TOKENS, p->tokens_cached), "tokens_out",
                      amount(SPEND_TOKENS, p->tokens_out), "tokens_estimated",
-                     amount(SPEND_TOKENS, p->estimated), "usd", 1e-6 * (double)p->usd_q, "time",
-                     1e-9 * (double)p->wall_ns, "device", 1e-9 * (double)p->device_ns);
+                     amount(SPEND_TOKENS, p->estimated), "usd", (double)p->usd_q / 1e6, "time",
+                     (double)p->wall_ns / 1e9, "device", (double)p->device_ns / 1e9);
 }
 
 static json_t *calls_row(enum call_kind k, const struct spend_calls *row)
@@ -338,7 +338,7 @@ static json_t *calls_row(enum call_kind k, const struct spend_calls *row)
                      amount(SPEND_TOKENS, row->tokens_in), "tokens_cached",
                      amount(SPEND_TOKENS, row->tokens_cached), "tokens_out",
                      amount(SPEND_TOKENS, row->tokens_out), "tokens_estimated",
-                     amount(SPEND_TOKENS, row->estimated), "usd", 1e-6 * (double)row->usd_q,
+                     amount(SPEND_TOKENS, row->estimated), "usd", (double)row->usd_q / 1e6,
                      "seconds", row->seconds);
 }
 
@@ -354,7 +354,7 @@ json_t *spend_ledger_json(const struct spend *p)
             continue;
         json_array_append_new(ledger, json_pack("{s:s, s:I, s:f}", "stage", stage_names[g], "n",
                                                 (json_int_t)p->stages[g].n, "seconds",
-                                                1e-9 * (double)p->stages[g].ns));
+                                                (double)p->stages[g].ns / 1e9));
     }
     return ledger;
 }
@@ -372,8 +372,8 @@ json_t *spend_notices_json(const struct search *s)
 void spend_add_point(const struct search *s, const struct trial *t, json_t *point)
 {
     json_object_set_new(point, "tokens", amount(SPEND_TOKENS, t->spent.tokens));
-    json_object_set_new(point, "usd", json_real(1e-6 * (double)t->spent.usd_q));
-    json_object_set_new(point, "device_s", json_real(1e-9 * (double)t->spent.device_ns));
+    json_object_set_new(point, "usd", json_real((double)t->spent.usd_q / 1e6));
+    json_object_set_new(point, "device_s", json_real((double)t->spent.device_ns / 1e9));
     if (!s->recorded)
-        json_object_set_new(point, "wall_s", json_real(1e-9 * (double)t->spent.wall_ns));
+        json_object_set_new(point, "wall_s", json_real((double)t->spent.wall_ns / 1e9));
 }

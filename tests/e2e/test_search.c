@@ -277,7 +277,7 @@ static void bad_starts_get_a_sentence(void **state)
         { "{\"task\":\"" TASK "\",\"memory\":\"prior\",\"cold\":true}", "INVALID",
           "this one is cold" },
         { "{\"task\":\"" TASK "\",\"window\":0}", "INVALID", "'window' is 0" },
-        { "{\"task\":\"" TASK "\",\"budget\":{\"evals\":0}}", "INVALID", "'evals' is 0" },
+        { "{\"task\":\"" TASK "\",\"budget\":{\"evals\":-1}}", "INVALID", "'evals' is -1" },
         { "{\"task\":\"" TASK "\",\"budget\":{\"usd\":1}}", "INVALID",
           "'usd' is not a known field" },
         { "{\"task\":\"" TASK "\",\"budget\":7}", "INVALID", "object" },

@@ -93,6 +93,7 @@ static const struct {
     { "llm_idle_timeout", "nan" },
     { "llm_max_tokens", "10000001" },
     { "llm_parallel", "0" },
+    { "llm_replay_match", "kind" },
     { "llm_retries", "101" },
     { "llm_stream", "true" },
     { "llm_timeout", "0" },

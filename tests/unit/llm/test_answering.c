@@ -70,6 +70,8 @@ static int setup(void **state)
     lab->in = str_printf("%s/in", lab->dir);
     assert_ok(file_write(lab->in, "from stdin", 10, 0600, &err), err);
     lab->conf.llm_record = lab->conf.llm_replay_file = (char *)"";
+    lab->conf.llm_models = lab->conf.llm_planner = (char *)"";
+    lab->conf.llm_coder = lab->conf.llm_editor = (char *)"";
     lab->d = (struct daemon){ .conf = &lab->conf, .clock = clock_system() };
     assert_ok(loop_new(&lab->d.loop, &err), err);
     lab->d.rpc = rpc_server_new(&(struct rpc_server_options){

@@ -55,7 +55,9 @@ static void repeated_hashes_are_given_in_order(void **state)
 
 static void a_written_line_is_read_as_it_was(void **state)
 {
-    struct llm_request req = { .hash = HASH_A, .kind = "plan", .role = LLM_PLANNER, .attempt = 2 };
+    struct llm_request req = {
+        .id = "s1.7", .task = "t", .hash = HASH_A, .kind = "plan", .role = LLM_PLANNER, .attempt = 2
+    };
     struct llm_answer a = { .text = "a \"b\"\n\xc3\xa9",
                             .model = "m",
                             .tokens_in = 100,
@@ -79,6 +81,18 @@ static void a_written_line_is_read_as_it_was(void **state)
     assert_int_equal(b.tokens_out, 7);
     assert_int_equal(b.usd_q, 1234567);
     assert_true(b.seconds == 1.25 && !b.estimated);
+    /* and by the number of the call, in any search of the task */
+    req.id = "s2.7";
+    assert_true(cassette_at_call(c, &req, &b));
+    assert_string_equal(b.text, a.text);
+    req.id = "s2.8";
+    assert_false(cassette_at_call(c, &req, &b));
+    req.id = "s2.7";
+    req.kind = "code";
+    assert_false(cassette_at_call(c, &req, &b));
+    req.kind = "plan";
+    req.task = "u";
+    assert_false(cassette_at_call(c, &req, &b));
     cassette_free(c);
     a.text = "caf\xe9";
     assert_null(cassette_line(&req, &a));

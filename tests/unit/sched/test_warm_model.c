@@ -12,6 +12,7 @@
 #include "search/adoption.h"
 #include "search/graft_model.h"
 #include "search/history.h"
+#include "search/strategy.h"
 #include "search/warm_model.h"
 #include "unit/test.h"
 
@@ -181,6 +182,30 @@ static void adoption_stops_once_it_is_behind(void **state)
     assert_int_equal(count_adopted(s), 1);
     search_free(s);
     lab_close(&lab);
+}
+
+/* Whatever the strategy, and with several lanes: the tenth holds, and nothing is adopted twice. */
+static void every_strategy_adopts_within_its_tenth(void **state)
+{
+    for (size_t i = 0; strategy_names[i] != NULL; i++) {
+        struct lab lab;
+        struct search *s;
+
+        lab_at(&lab, *state, strategy_names[i]);
+        search_free(run_search(&lab, "model", "lab_a", "world-model", true, 30));
+        lab.lanes = 3;
+        s = run_search(&lab, "warm", "lab_a", strategy_names[i], false, 30);
+        assert_int_equal(s->state, SEARCH_DONE);
+        assert_int_equal(search_measured(s), 30);
+        assert_in_range(count_adopted(s), 1, adoption_cap(30));
+        for (uint32_t p = 1; p < search_programs(s); p++)
+            for (uint32_t q = p + 1; q < search_programs(s); q++)
+                assert_string_not_equal(search_program_id(s, p).hex, search_program_id(s, q).hex);
+        if (!s->strategy->plans)
+            assert_int_equal(count_grafted(s), 0);
+        search_free(s);
+        lab_close(&lab);
+    }
 }
 
 /* ---- Cold, and parts ---- */
@@ -492,6 +517,7 @@ static char *state_after(struct lab *lab, const char *id, size_t crash_at, bool 
     lab->commits = 0;
     lab->crash_at = crash_at;
     lab->crash_before = before;
+    lab->lanes = 2;
     lab->strategy = "world-model";
     s = run_search(lab, id, "lab_a", "world-model", false, 12);
     lab->crash_at = 0;
@@ -533,6 +559,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_template_is_adopted_with_its_best_assignment,
                                         test_dir_setup, test_dir_teardown),
         cmocka_unit_test_setup_teardown(adoption_stops_once_it_is_behind, test_dir_setup,
+                                        test_dir_teardown),
+        cmocka_unit_test_setup_teardown(every_strategy_adopts_within_its_tenth, test_dir_setup,
                                         test_dir_teardown),
         cmocka_unit_test_setup_teardown(a_cold_search_reads_nothing, test_dir_setup,
                                         test_dir_teardown),
