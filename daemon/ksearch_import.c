@@ -109,8 +109,11 @@ static void insert_edit(const struct import *im, size_t at, bool more, struct wo
     if (im->closes[at] && title[0] == '\0') /* only an action can be carried out */
         title = import_label(n);
     if (more) {
-        snprintf(longer, sizeof(longer), "%.*s (%s)", WORLD_LABEL_MAX - WORLD_ID_MAX - 4, title,
-                 n->id);
+        size_t n_bytes = MIN(strlen(title), (size_t)(WORLD_LABEL_MAX - WORLD_ID_MAX - 4));
+
+        while (n_bytes > 0 && ((unsigned char)title[n_bytes] & 0xc0) == 0x80)
+            n_bytes--; /* cut between characters */
+        snprintf(longer, sizeof(longer), "%.*s (%s)", (int)n_bytes, title, n->id);
         title = longer;
     }
     add_notes(im, n, &notes);

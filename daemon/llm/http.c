@@ -18,7 +18,7 @@
 #include "loop.h"
 
 enum {
-    SLICE_NS = 0, /* of reading answers, before the loop gets its turn */
+    SLICE_NS = 3000000, /* of reading answers, before the loop gets its turn */
     SETTLE_MS = 250
 };
 

@@ -675,9 +675,11 @@ const struct rpc_method rpc_search_methods[] = {
     { "search.show", one_rows, sizeof(struct one_params), 0, search_show,
       "Everything about one search: best program, curve of evaluations, seeds from memory.",
       "{id, task, device, set, proposer, strategy, policy, warm, memory[], seed, state, reason, "
-      "created, budget{evals, tokens, usd, time, device}, stop{roofline, gain}, spent{evals, tokens, "
+      "created, budget{evals, tokens, usd, time, device}, stop{roofline, gain}, spent{evals, "
+      "tokens, "
       "tokens_in, tokens_cached, tokens_out, tokens_estimated, usd, time, device}, ledger[{stage, "
-      "calls, answers, lost, tokens_in, tokens_cached, tokens_out, tokens_estimated, usd, seconds} or "
+      "calls, answers, lost, tokens_in, tokens_cached, tokens_out, tokens_estimated, usd, seconds} "
+      "or "
       "{stage, n, seconds}], notices[], scores{n, improved, slope, intercept, brier, "
       "brier_corrected, bins[], factor{}, models[]} or null, "
       "best{program, assignment, evaluation, objective, ci_low, ci_high, "

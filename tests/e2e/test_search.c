@@ -278,8 +278,8 @@ static void bad_starts_get_a_sentence(void **state)
           "this one is cold" },
         { "{\"task\":\"" TASK "\",\"window\":0}", "INVALID", "'window' is 0" },
         { "{\"task\":\"" TASK "\",\"budget\":{\"evals\":-1}}", "INVALID", "'evals' is -1" },
-        { "{\"task\":\"" TASK "\",\"budget\":{\"usd\":1}}", "INVALID",
-          "'usd' is not a known field" },
+        { "{\"task\":\"" TASK "\",\"budget\":{\"eur\":1}}", "INVALID",
+          "'eur' is not a known field" },
         { "{\"task\":\"" TASK "\",\"budget\":7}", "INVALID", "object" },
         { "{}", "INVALID", "'task' is missing" },
     };

@@ -477,6 +477,27 @@ static void seeds_and_loose_solutions_are_kept(void **state)
     base_close(&b);
 }
 
+/* A title that two siblings share is cut for the id that tells them apart, between characters. */
+static void long_twins_stay_text(void **state)
+{
+    CLEANUP(buf_release) struct buf b = { .max = 1 << 16 };
+    struct base base = base_open(*state);
+    json_auto_t *reply = NULL;
+
+    buf_addf(&b, "{\"decision_tree\":{\"nodes\":[" ROOT);
+    for (int i = 0; i < 2; i++) {
+        buf_addf(&b, ",{\"node_id\":\"n%d\",\"parent_id\":\"root\",\"action\":{\"title\":\"a", i);
+        for (int k = 0; k < 150; k++)
+            buf_addf(&b, "ä");
+        buf_addf(&b, "\"}}");
+    }
+    buf_addf(&b, "]}}");
+    reply = import(&base, buf_str(&b), "");
+    assert_int_equal(jsonx_int(reply, "nodes", 0), 3);
+    search_free(load(&base, reply));
+    base_close(&base);
+}
+
 /* Ratios over a naive reference are another scale: they count where there is nothing else. */
 static void scales_do_not_mix(void **state)
 {
@@ -542,6 +563,7 @@ int main(void)
         T(facts_are_from_elsewhere_and_claims_rest_on_measurements),
         T(the_same_run_again_changes_nothing),
         T(seeds_and_loose_solutions_are_kept),
+        T(long_twins_stay_text),
         T(scales_do_not_mix),
         T(a_bad_file_stores_nothing),
     };

@@ -132,21 +132,29 @@ static char action_step(const char *prompt)
     return at && step_of(at[13]) ? at[13] : 0;
 }
 
+static void word_after(const char *text, const char *label, char *out, size_t size);
+
+/* By what the request is about, not by its wording: prompts may be written anew. */
 static struct rng luck(const struct script *c, const struct llm_request *req)
 {
-    char head[17];
+    char node[64], count[24], sample[24], head[17], hash[LLM_HASH_HEX + 1];
 
-    memcpy(head, req->hash, 16);
+    word_after(req->prompt, "Node: ", node, sizeof(node));
+    word_after(req->prompt, "Measurements: ", count, sizeof(count));
+    word_after(req->prompt, strcmp(req->kind, "sample") == 0 ? "Sample " : "Candidate ", sample,
+               sizeof(sample));
+    llm_request_hash(req->kind, req->attempt, node, count, sample, NULL, hash);
+    memcpy(head, hash, 16);
     head[16] = '\0';
     return rng_derive(c ? c->seed : 0, "script", strtoull(head, NULL, 16));
 }
 
-static char *write_program(const struct seen *to, bool broken)
+static char *write_program(const struct seen *to, unsigned luck, bool broken)
 {
     size_t n = strlen(to->path);
     const struct step *last = n > 0 ? step_of(to->path[n - 1]) : NULL;
     /* it has no ideas beyond: the same program once more */
-    CLEANUP(freep) char *tags = str_printf("path=%s q=%u", to->path, MIN(to->quality, 3u));
+    CLEANUP(freep) char *tags = str_printf("path=%s q=%u luck=%u", to->path, MIN(to->quality, 3u), luck);
 
     return script_program(broken ? NAN : script_worth(to->path, to->quality), tags,
                           last && last->tunable);
@@ -164,7 +172,7 @@ static char *code(const struct llm_request *req)
     } else {
         to.quality++;
     }
-    return write_program(&to, tag && step_of(tag)->hard);
+    return write_program(&to, 0, tag && step_of(tag)->hard);
 }
 
 /* Once more: a broken one is mended, one that runs is made better. */
@@ -173,7 +181,7 @@ static char *again(const struct llm_request *req)
     struct seen to = read_program(req->prompt);
 
     to.quality += !to.broken;
-    return write_program(&to, false);
+    return write_program(&to, 0, false);
 }
 
 /* Out of nothing, or out of another program: a step more, or the same better. */
@@ -193,7 +201,7 @@ static char *guess(const struct llm_request *req, struct rng *rng)
         if (!mutates)
             add_step(to.path, (char)('A' + rng_below(rng, SCRIPT_STEPS)));
     }
-    return write_program(&to, rng_double(rng) < 0.25);
+    return write_program(&to, 1 + (unsigned)rng_below(rng, 1000000), rng_double(rng) < 0.25);
 }
 
 /* ---- Plans ---- */
@@ -281,7 +289,8 @@ static void plan_edit(json_t *ops, const struct script *c, const struct llm_requ
     } else {
         word_after(req->prompt, "The best node, ", best, sizeof(best));
         snprintf(stem, sizeof(stem), "p%.12s", count);
-        plan_next(ops, c, "", best[0] && !flat ? best : "root", stem, 0, rng);
+        plan_next(ops, c, flat || best[0] ? seen.path : "", best[0] && !flat ? best : "root", stem,
+                  0, rng);
     }
 }
 

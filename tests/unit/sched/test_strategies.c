@@ -243,8 +243,11 @@ static double area(const struct search *s)
     return sum / (double)search_measured(s);
 }
 
+enum { SEEDS_MAX = 64 };
+
 struct score {
-    double area, best, asked, tokens;
+    double area[SEEDS_MAX];
+    double best, asked, tokens; /* sums over the seeds */
 };
 
 static void add_score(struct lab *lab, const char *strategy, uint64_t seed, struct score *sum)
@@ -259,8 +262,10 @@ static void add_score(struct lab *lab, const char *strategy, uint64_t seed, stru
     lab->model_ctx = &script;
     lab->asked = 0;
     s = lab_search(lab, &run);
-    assert_int_equal(search_measured(s), 60);
-    sum->area += area(s);
+    if (search_measured(s) != 60)
+        fail_msg("%s ended after %llu evaluations: %s", id, (unsigned long long)search_measured(s),
+                 s->reason);
+    sum->area[seed - 1] = area(s);
     sum->best += 1e-6 * (double)search_best_q(s);
     sum->asked += (double)lab->asked;
     sum->tokens += (double)s->tokens;
@@ -269,10 +274,34 @@ static void add_score(struct lab *lab, const char *strategy, uint64_t seed, stru
     search_free(s);
 }
 
+static size_t count_names(void)
+{
+    size_t n = 0;
+
+    while (strategy_names[n])
+        n++;
+    return n;
+}
+
+/* The area beside that of the last strategy, best-of-n, by seed: factor, and its 95 % interval. */
+static void print_row(const char *name, const struct score *s, const struct score *of, uint64_t n)
+{
+    double mean = 0, square = 0, error;
+
+    for (uint64_t i = 0; i < n; i++)
+        mean += (s->area[i] - of->area[i]) / (double)n;
+    for (uint64_t i = 0; i < n; i++)
+        square += pow(s->area[i] - of->area[i] - mean, 2);
+    error = n > 1 ? 1.96 * sqrt(square / (double)(n - 1) / (double)n) : 0;
+    printf("| %s | %.2f (%.2f to %.2f) | %.2fx | %.0f | %.0f |\n", name, exp(mean),
+           exp(mean - error), exp(mean + error), exp(s->best / (double)n), s->asked / (double)n,
+           s->tokens / (double)n);
+}
+
 static void strategies_spend_equal_evaluations(void **state)
 {
     const char *given = getenv("KS_STRATEGY_SEEDS");
-    uint64_t seeds = given ? strtoull(given, NULL, 10) : 2;
+    uint64_t seeds = given ? MIN(strtoull(given, NULL, 10), (uint64_t)SEEDS_MAX) : 2;
     struct score scores[8] = { 0 };
     struct lab lab = { .dir = *state,
                        .worth = lab_bowl,
@@ -285,9 +314,7 @@ static void strategies_spend_equal_evaluations(void **state)
         for (uint64_t seed = 1; seed <= seeds; seed++)
             add_score(&lab, strategy_names[k], seed, &scores[k]);
     for (size_t k = 0; given && strategy_names[k]; k++)
-        printf("%-12s area %.3f best %.3f calls %.1f tokens %.0f\n", strategy_names[k],
-               scores[k].area / (double)seeds, scores[k].best / (double)seeds,
-               scores[k].asked / (double)seeds, scores[k].tokens / (double)seeds);
+        print_row(strategy_names[k], &scores[k], &scores[count_names() - 1], seeds);
     for (size_t k = 0; strategy_names[k]; k++)
         assert_true(scores[k].best > 0);
     lab_close(&lab);

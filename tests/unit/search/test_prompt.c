@@ -456,6 +456,36 @@ static void briefs_of_equal_things_are_equal(void **state)
     stage_close(&g);
 }
 
+/* Every task that comes with the program: formula, reference and workloads are told. */
+static void every_task_has_a_brief(void **state)
+{
+    size_t seen = 0;
+
+    (void)state;
+    for (size_t i = 0; i < packs_count(house.packs); i++) {
+        const struct pack *pack = packs_get(house.packs, i);
+
+        for (size_t k = 0; k < pack->n_definitions; k++) {
+            const struct pack_definition *d = &pack->definitions[k];
+            json_auto_t *device = stage_device();
+            json_auto_t *brief = brief_make(d, pack_default_set(d), device);
+            const json_t *task = json_object_get(brief, "task");
+            size_t bytes = json_dumpb(brief, NULL, 0, 0);
+
+            assert_string_equal(jsonx_str(task, "definition", ""), d->name);
+            assert_has(jsonx_str(task, "reference", ""), "static int reference(");
+            assert_lacks(jsonx_str(task, "reference", ""), "static void cost(");
+            assert_has(jsonx_str(task, "guide", ""), pack->family);
+            assert_int_equal(json_array_size(json_object_get(task, "workloads")),
+                             pack_default_set(d)->n_workloads);
+            assert_true(json_array_size(json_object_get(task, "inputs")) > 0);
+            assert_true(bytes > 4000 && bytes < 100000);
+            seen++;
+        }
+    }
+    assert_true(seen > 6);
+}
+
 /* ---- Sizes ---- */
 
 static char *many_lines(size_t bytes, const char *line)
@@ -762,6 +792,7 @@ int main(void)
         TEST(system_and_prefix_never_change),
         TEST(a_restart_gives_the_same_bytes),
         TEST(briefs_of_equal_things_are_equal),
+        TEST(every_task_has_a_brief),
         TEST(budgets_hold_with_a_full_tree),
         TEST(budgets_hold_with_huge_programs_and_logs),
         TEST(a_users_budgets_hold),
