@@ -43,7 +43,8 @@ int author_lane_event(struct author *a, const char *type, const struct lane *l, 
 
 static int finish(struct author *a, const char *reason, struct err *err)
 {
-    bool failed = a->s->champion == 0;
+    /* A budget that is used up ends a search cleanly, whatever came of it. */
+    bool failed = a->s->champion == 0 && spend_exhausted(a->s) == NULL;
 
     return journal_add(
         a->j, json_pack("{s:s, s:s}", "type", failed ? "failed" : "done", "reason", reason), err);

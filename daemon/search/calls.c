@@ -151,8 +151,12 @@ int calls_apply_lost(struct search *s, const json_t *ev, struct err *err)
 
 json_t *call_answered_event(uint64_t call, const struct llm_answer *a)
 {
-    return json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:b, s:i}", "type", "answered",
-                     "call", (json_int_t)call, "answer", a->text, "model", a->model ? a->model : "",
+    json_t *text = json_string(a->text);
+
+    if (text == NULL) /* a call without an answer would be waited for without end */
+        text = json_string("(the answer was not UTF-8)");
+    return json_pack("{s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:f, s:b, s:i}", "type", "answered",
+                     "call", (json_int_t)call, "answer", text, "model", a->model ? a->model : "",
                      "tokens_in", (json_int_t)a->tokens_in, "tokens_cached",
                      (json_int_t)a->tokens_cached, "tokens_out", (json_int_t)a->tokens_out, "usd_q",
                      (json_int_t)a->usd_q, "seconds", a->seconds, "estimated", a->estimated,

@@ -28,13 +28,10 @@ static void begin(struct e2e *e)
     json_decref(e2e_ask(e, import, 0));
 }
 
-/* A cold search with these options, to its end: what search.show then says. Owned. */
-static json_t *search_with(struct e2e *e, const char *options)
+/* What search.show says of a search once it is done. Owned. */
+static json_t *wait_done(struct e2e *e, const char *id)
 {
-    CLEANUP(freep)
-    char *command = str_printf("search start syn --device A --seed 3 --cold %s", options);
-    json_auto_t *started = e2e_ask(e, command, 0);
-    CLEANUP(freep) char *query = str_printf("search show %s", jsonx_str(started, "id", ""));
+    CLEANUP(freep) char *query = str_printf("search show %s", id);
 
     for (int i = 0; i < WAIT_S * 20; i++) {
         json_t *show = e2e_ask(e, query, 0);
@@ -48,6 +45,16 @@ static json_t *search_with(struct e2e *e, const char *options)
     }
     fail_msg("the search is not done after %d s", WAIT_S);
     return NULL;
+}
+
+/* A cold search with these options, to its end. Owned. */
+static json_t *search_with(struct e2e *e, const char *options)
+{
+    CLEANUP(freep)
+    char *command = str_printf("search start syn --device A --seed 3 --cold %s", options);
+    json_auto_t *started = e2e_ask(e, command, 0);
+
+    return wait_done(e, jsonx_str(started, "id", ""));
 }
 
 static void expect_end(struct e2e *e, const char *options, long long evals, const char *reason)
@@ -79,6 +86,41 @@ static void a_budget_of_nothing_ends_cleanly(void **state)
     expect_end(e, "--budget evals=1", 1, "the budget of evaluations is used up");
     /* no model is asked, so nothing of these is spent */
     expect_end(e, "--budget tokens=0,usd=0,evals=5", 5, "the budget of evaluations is used up");
+    assert_int_equal(e2e_stop(e), 0);
+}
+
+/* No provider is there to answer: nobody is asked. */
+static void a_model_without_a_budget_is_never_asked(void **state)
+{
+    static const char *const rows[][2] = {
+        { "tokens=0", "the budget of tokens is used up" },
+        { "usd=0", "the budget of money is used up" },
+        { "time=0", "the budget of time is used up" },
+        { "evals=0", "the budget of evaluations is used up" },
+    };
+    struct e2e *e = *state;
+
+    e2e_fake_harness(e,
+                     "echo '{\"name\":\"cpu\",\"kind\":\"cpu\",\"class\":\"cpu-avx2\",\"cores\":2,"
+                     "\"toolchain\":\"gcc 12.2.0\",\"features\":[\"avx2\",\"fma\"]}'\n");
+    e2e_start(e);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(freep)
+        char *start =
+            str_printf("search start vector_add_l1 --set smoke --device cpu --cold --seed 3 "
+                       "--proposer queue --budget %s",
+                       rows[i][0]);
+        json_auto_t *started = e2e_ask(e, start, 0);
+        json_auto_t *show = wait_done(e, jsonx_str(started, "id", ""));
+
+        assert_string_equal(jsonx_str(show, "reason", ""), rows[i][1]);
+        assert_int_equal(jsonx_int(json_object_get(show, "scores"), "n", -1), 0);
+        /* stages of evaluations alone: there was no call */
+        assert_string_equal(
+            jsonx_str(json_array_get(json_object_get(show, "ledger"), 0), "stage", ""), "build");
+        json_auto_t *pending = e2e_ask(e, "llm pending", 0);
+        assert_int_equal(json_array_size(json_object_get(pending, "pending")), 0);
+    }
     assert_int_equal(e2e_stop(e), 0);
 }
 
@@ -143,9 +185,8 @@ static void bad_budgets_get_a_sentence(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(a_budget_of_nothing_ends_cleanly),
-        T(what_bounds_a_search_is_shown),
-        T(a_search_stops_when_little_is_expected),
+        T(a_budget_of_nothing_ends_cleanly), T(a_model_without_a_budget_is_never_asked),
+        T(what_bounds_a_search_is_shown),    T(a_search_stops_when_little_is_expected),
         T(bad_budgets_get_a_sentence),
     };
 

@@ -243,8 +243,8 @@ static void kill_everywhere(const char *dir, const char *name, struct killed c)
 
 static void t3_kill_at_every_step_with_one_lane(void **state)
 {
-    kill_everywhere(*state, "a", (struct killed){ "world-model", 1, false, false, 6 });
-    kill_everywhere(*state, "b", (struct killed){ "world-model", 1, false, true, 6 });
+    kill_everywhere(*state, "a", (struct killed){ "world-model", 1, false, false, 5 });
+    kill_everywhere(*state, "b", (struct killed){ "world-model", 1, false, true, 5 });
 }
 
 static void t3_kill_at_every_step_with_three_lanes(void **state)
