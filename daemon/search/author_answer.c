@@ -203,7 +203,7 @@ static int distil(struct author *a, const struct lane *l, const json_t *insights
                              .cycle = l->cycle,
                              .with = search_trial(a->s, l->best),
                              .without = search_trial(a->s, search_program_best(a->s, l->base)),
-                             .memory_free = l->memory_free };
+                             .memory_free = !warm_model_steers(a->s, l) };
 
     return distil_cycle(a->j, &c, insights, report, err);
 }

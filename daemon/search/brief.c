@@ -31,7 +31,7 @@ static const char objective_text[] =
     "Differences of a few tenths of a percent are noise; a challenger replaces the best only after "
     "a direct comparison with it that leaves no doubt.\n";
 
-static const char abi_text[] =
+static const char abi_c[] =
     "A program is one C source that includes \"ks_task.h\" (which has stddef.h and stdint.h) and "
     "defines\n"
     "\n"
@@ -276,7 +276,8 @@ json_t *brief_make(const struct pack_definition *def, const struct pack_set *set
     json_object_set_new(o, "format", json_integer(1));
     json_object_set_new(o, "task", task_json(def, set));
     json_object_set_new(o, "objective", json_string(objective_text));
-    json_object_set_new(o, "abi", json_string(abi_text));
+    if (strcmp(def->pack->language, "c") == 0)
+        json_object_set_new(o, "abi", json_string(abi_c));
     json_object_set_new(o, "build", build_json(def->pack, device));
     json_object_set_new(o, "device", device_json(device));
     return o;

@@ -93,7 +93,7 @@ static void lane_asks(struct search *s, const struct call *c)
     struct lane *l = &s->lanes[c->lane];
 
     l->call = c->n;
-    l->told |= json_array_size(c->told) > 0;
+    l->told |= call_writes(c->kind) && json_array_size(c->told) > 0;
     l->stage = call_writes(c->kind) ? LANE_WRITING : LANE_TELLING;
 }
 

@@ -38,7 +38,7 @@ struct lane {
     struct stagnation stagnation; /* rounds are evaluations (built-in) or programs (a model) */
     uint64_t best;                /* trial: the cycle's best pass; 0 for none */
     bool memory_free;             /* nothing from memory is told in it */
-    bool told;                    /* one of its prompts did tell insights */
+    bool told;                    /* a prompt for one of its programs told insights */
     uint32_t base;                /* program that it starts from */
     uint32_t program;             /* under way or last; PROGRAM_NONE */
     uint64_t call;                /* last one asked; 0 */

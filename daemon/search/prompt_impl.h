@@ -34,7 +34,9 @@ section_fn section_task, section_reference, section_objective, section_abi, sect
     section_grammar, section_schema;
 /* prompt_sections_tree.c: of the world model. */
 section_fn section_tree, section_path, section_summary, section_questions, section_action,
-    section_outcome, section_calibration, section_flat;
+    section_flat;
+/* prompt_sections_belief.c: of beliefs against outcomes. */
+section_fn section_outcome, section_calibration;
 /* prompt_sections_state.c: of the search as a whole, of other searches, and of the answer that was
  * not usable. */
 section_fn section_status, section_need, section_insights, section_sample, section_previous,

@@ -24,7 +24,7 @@ static const struct strategy strategies[] = {
     { "world-model", true, true, false, 0, CALL_CODE, NULL,
       "a tree of intents, rewritten after every cycle" },
     { "no-refine", true, false, false, 0, CALL_CODE, NULL,
-      "the same tree, never told what was measured" },
+      "the same tree, not revised when a cycle ends" },
     { "flat", true, true, true, 0, CALL_CODE, NULL,
       "a list of intents instead of a tree; each starts from the best program" },
     { "evolve", false, false, true, 1, CALL_MUTATE, evolve_next, "islands of programs, mutated" },

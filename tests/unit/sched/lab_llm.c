@@ -16,14 +16,14 @@
 static const struct step {
     char tag;
     double gain;
-    char after; /* a step that it needs before it; 0 */
+    char after;  /* a step that it needs before it; 0 */
     double more; /* what it is worth on top of that */
     bool hard, tunable;
     double promise; /* what the model says of it, 0..1 */
 } steps[SCRIPT_STEPS] = {
-    { 'A', 0.30, 0, 0, false, true, 0.7 },    { 'B', -0.20, 0, 0, true, false, 0.6 },
-    { 'C', 0.05, 'B', 0.75, false, true, 0.8 }, { 'D', 0.20, 0, 0, true, false, 0.5 },
-    { 'E', -0.10, 0, 0, false, false, 0.9 },  { 'F', 0.10, 'A', 0.15, false, false, 0.4 },
+    { 'A', 0.30, 0, 0, false, true, 0.7 },       { 'B', -0.20, 0, 0, true, false, 0.6 },
+    { 'C', 0.05, 'B', 0.75, false, true, 0.8 },  { 'D', 0.20, 0, 0, true, false, 0.5 },
+    { 'E', -0.10, 0, 0, false, false, 0.9 },     { 'F', 0.10, 'A', 0.15, false, false, 0.4 },
     { 'G', 0.05, 'D', 0.20, false, false, 0.3 }, { 'H', 0.15, 0, 0, false, true, 0.5 },
 };
 
@@ -154,7 +154,8 @@ static char *write_program(const struct seen *to, unsigned luck, bool broken)
     size_t n = strlen(to->path);
     const struct step *last = n > 0 ? step_of(to->path[n - 1]) : NULL;
     /* it has no ideas beyond: the same program once more */
-    CLEANUP(freep) char *tags = str_printf("path=%s q=%u luck=%u", to->path, MIN(to->quality, 3u), luck);
+    CLEANUP(freep)
+    char *tags = str_printf("path=%s q=%u luck=%u", to->path, MIN(to->quality, 3u), luck);
 
     return script_program(broken ? NAN : script_worth(to->path, to->quality), tags,
                           last && last->tunable);
@@ -223,19 +224,20 @@ static json_t *node_of(const struct script *c, const char *id, char tag, double 
     bool sure = c && c->promises;
 
     snprintf(title, sizeof(title), "step %c (%s)", tag, id);
-    return json_pack(
-        "{s:s, s:s, s:s, s:f, s:f, s:{s:s, s:s, s:s, s:i, s:f, s:f}}", "node_id", id, "decision",
-        "next step", "choice", title, "overall_rating_0_to_10", 10 * promise, "confidence_0_to_1",
-        sure ? 1.0 : 0.5, "action", "title", title, "description", "carry it out", "rationale",
-        "a bet", "difficulty_1_to_5", sure ? 1 : 2, "score_0_to_1", sure ? 0.99 : promise,
-        "expected_vs_baseline_factor", sure ? 3.0 : exp(promise));
+    return json_pack("{s:s, s:s, s:s, s:f, s:f, s:{s:s, s:s, s:s, s:i, s:f, s:f}}", "node_id", id,
+                     "decision", "next step", "choice", title, "overall_rating_0_to_10",
+                     10 * promise, "confidence_0_to_1", sure ? 1.0 : 0.5, "action", "title", title,
+                     "description", "carry it out", "rationale", "a bet", "difficulty_1_to_5",
+                     sure ? 1 : 2, "score_0_to_1", sure ? 0.99 : promise,
+                     "expected_vs_baseline_factor", sure ? 3.0 : exp(promise));
 }
 
 static void insert(json_t *ops, const struct script *c, const char *parent, const char *id,
                    char tag)
 {
-    json_array_append_new(ops, json_pack("{s:s, s:s, s:o}", "op", "insert_node", "parent_id",
-                                         parent, "node", node_of(c, id, tag, step_of(tag)->promise)));
+    json_array_append_new(ops,
+                          json_pack("{s:s, s:s, s:o}", "op", "insert_node", "parent_id", parent,
+                                    "node", node_of(c, id, tag, step_of(tag)->promise)));
 }
 
 /* Alternatives, among them one that promises much and is nothing, and one that pays off late. */
@@ -356,7 +358,8 @@ static const char *const plan_attacks[] = {
     "\"status\":\"ok\",\"objective_q\":99000000,\"sd_q\":0,\"evaluation\":1}]}",
     "{\"ops\":[{\"op\":\"fail_cycle\",\"node_id\":\"%s\",\"limit\":1,\"reason\":\"no\"}]}",
     /* trees that are none */
-    "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"a1\",\"node\":{\"node_id\":\"a2\",\"action\":"
+    "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"a1\",\"node\":{\"node_id\":\"a2\","
+    "\"action\":"
     "{\"title\":\"a\"}}},{\"op\":\"insert_node\",\"parent_id\":\"a2\",\"node\":{\"node_id\":\"a1\","
     "\"action\":{\"title\":\"b\"}}}]}",
     "{\"ops\":[{\"op\":\"update_node\",\"node_id\":\"root\",\"patch\":{\"parent_id\":\"root\"}}]}",
@@ -369,7 +372,8 @@ static const char *const plan_attacks[] = {
     "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"../../etc\",\"node\":{\"node_id\":"
     "\"-rf /\",\"action\":{\"title\":\"x\"}}}]}",
     /* numbers */
-    "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"action\":{\"title\":\"n\","
+    "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"action\":{\"title\":"
+    "\"n\","
     "\"score_0_to_1\":NaN}}}]}",
     "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"overall_rating_0_to_10\":"
     "\"8/10\",\"confidence_0_to_1\":70,\"action\":{\"title\":\"numbers as text\","
@@ -395,7 +399,8 @@ static const char *const program_attacks[] = {
     "<<<<<<< SEARCH\nint ks_kernel",
     "```c\nint ks_kernel(const struct ks_call *call)\n{\n    return 0;\n",
     "```c\nint main(void)\n{\n    return 0;\n}\n```\n",
-    "```c\n#include \"/etc/passwd\"\nint ks_kernel(const struct ks_call *call)\n{\n    return 0;\n}\n"
+    "```c\n#include \"/etc/passwd\"\nint ks_kernel(const struct ks_call *call)\n{\n    return "
+    "0;\n}\n"
     "```\n",
     "```c\n//@tunable KS_SECRET int 1|x default 7\nint ks_kernel(const struct ks_call *call)\n{\n"
     "    return 0;\n}\n```\n",

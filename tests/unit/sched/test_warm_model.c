@@ -12,6 +12,7 @@
 #include "search/adoption.h"
 #include "search/graft_model.h"
 #include "search/history.h"
+#include "search/prompt.h"
 #include "search/strategy.h"
 #include "search/warm_model.h"
 #include "unit/test.h"
@@ -433,14 +434,20 @@ static void a_share_of_the_cycles_does_without_memory(void **state)
 /* A base that holds nothing gives nothing: all that a warm search confirms there is blind. */
 static void without_anything_known_all_is_blind(void **state)
 {
+    struct kb_stats stats;
     struct lab lab;
     struct search *s;
+    struct err err;
 
     lab_at(&lab, *state, "nothing");
     s = run_search(&lab, "warm", "lab_a", "world-model", false, 15);
     assert_non_null(s->memory);
     for (uint64_t n = 1; n <= s->n_trials; n++)
         assert_false(trial_steered(search_trial(s, n)));
+    /* what it learned itself is not told back to it as knowledge */
+    assert_ok(kb_get_stats(lab.kb, &stats, &err), err);
+    assert_true(stats.insights > 0);
+    assert_int_equal(count_told(&lab, "warm"), 0);
     search_free(s);
     lab_close(&lab);
 }
@@ -452,6 +459,9 @@ static void a_memory_free_prompt_does_not_show_what_memory_planted(void **state)
     struct search *s;
     struct lane *l;
     uint32_t node = WORLD_NONE;
+    struct prompts *prompts;
+    bool shows[2];
+    struct err err;
 
     lab_at(&lab, *state, "hides");
     with_past(&lab);
@@ -468,6 +478,19 @@ static void a_memory_free_prompt_does_not_show_what_memory_planted(void **state)
     l->memory_free = false;
     assert_false(warm_model_hides(s, CALL_REFINE, 0, node));
     assert_true(warm_model_hides(s, CALL_INIT, -1, node));
+    assert_ok(prompts_load(NULL, &prompts, &err), err);
+    for (unsigned free_arm = 0; free_arm < 2; free_arm++) {
+        struct prompt_ask ask = { .kind = CALL_REFINE, .lane = 0, .attempt = 1 };
+        struct prompt p;
+
+        l->memory_free = free_arm;
+        assert_ok(prompt_make(prompts, s, &ask, &p, &err), err);
+        shows[free_arm] = strstr(p.text, world_get(s->world, node)->action.title) != NULL;
+        prompt_release(&p);
+    }
+    prompts_free(prompts);
+    assert_true(shows[false]);
+    assert_false(shows[true]);
     search_free(s);
     lab_close(&lab);
 }
