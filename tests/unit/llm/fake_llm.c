@@ -41,6 +41,8 @@ struct fake_llm {
     char url[64];
     pthread_mutex_t lock; /* of all below */
     const struct fake_reply *replies;
+    fake_llm_fn *think; /* NULL: by the script */
+    void *think_ctx;
     size_t n_replies, n_asked, open, most_open;
     struct asked asked[CONNECTIONS_MAX];
     struct connection *connections[CONNECTIONS_MAX];
@@ -119,14 +121,16 @@ static void reply(struct connection *c, const struct fake_reply *r)
         send_all(c, "0\r\n\r\n", 5);
 }
 
-static const struct fake_reply *note_request(struct fake_llm *f, const char *head, const char *body)
+/* Notes it; the script's reply, when there is a script. */
+static struct fake_reply note_request(struct fake_llm *f, const char *head, const char *body)
 {
     const struct clock *clock = clock_system();
-    const struct fake_reply *r;
+    struct fake_reply r = { 0 };
     struct asked *a;
 
     pthread_mutex_lock(&f->lock);
-    r = &f->replies[MIN(f->n_asked, f->n_replies - 1)];
+    if (f->think == NULL)
+        r = f->replies[MIN(f->n_asked, f->n_replies - 1)];
     a = &f->asked[MIN(f->n_asked, (size_t)CONNECTIONS_MAX - 1)];
     free(a->head);
     free(a->body);
@@ -141,6 +145,8 @@ static const struct fake_reply *note_request(struct fake_llm *f, const char *hea
 static void serve_request(struct connection *c)
 {
     CLEANUP(buf_release) struct buf in = { .max = REQUEST_MAX };
+    CLEANUP(freep) char *owned = NULL;
+    struct fake_reply r;
     char chunk[16384], *end, *length;
     struct err err;
     ssize_t n;
@@ -157,7 +163,10 @@ static void serve_request(struct connection *c)
             break;
     }
     end[2] = '\0';
-    reply(c, note_request(c->f, in.data, end + 4));
+    r = note_request(c->f, in.data, end + 4);
+    if (c->f->think != NULL)
+        c->f->think(c->f->think_ctx, in.data, end + 4, &r, &owned);
+    reply(c, &r);
 }
 
 static void *serve_connection(void *arg)
@@ -309,6 +318,16 @@ void fake_llm_script(struct fake_llm *f, const struct fake_reply *replies, size_
     pthread_mutex_lock(&f->lock);
     f->replies = replies;
     f->n_replies = n;
+    f->think = NULL;
+    forget_requests(f);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fake_llm_think(struct fake_llm *f, fake_llm_fn *fn, void *ctx)
+{
+    pthread_mutex_lock(&f->lock);
+    f->think = fn;
+    f->think_ctx = ctx;
     forget_requests(f);
     pthread_mutex_unlock(&f->lock);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An endpoint of language models in threads of its own that answers by a script: one reply for each
- * request in the order of their coming, the last one from then on. It does what well-behaved mock
+ * An endpoint of language models in threads of its own that answers by a script (one reply for each
+ * request in the order of their coming, the last one from then on) or by a function. It does what well-behaved mock
  * servers do not: breaks off, drips, says nothing, repeats what it was sent. Thread: any.
  */
 #ifndef KS_TESTS_FAKE_LLM_H
@@ -24,6 +24,13 @@ struct fake_reply {
 
 struct fake_llm;
 
+/*
+ * Makes the reply to one request, in a thread of that request's own; it may wait. A text that
+ * `out->body` points to may be handed over in *owned, which is freed when it is sent.
+ */
+typedef void fake_llm_fn(void *ctx, const char *head, const char *body, struct fake_reply *out,
+                         char **owned);
+
 /* Fails the test when no port is free. */
 struct fake_llm *fake_llm_start(void);
 /* The same over TLS; its own authority's certificate is written to `ca_file`. */
@@ -33,6 +40,8 @@ void fake_llm_stop(struct fake_llm *f);
 const char *fake_llm_url(const struct fake_llm *f);
 /* `replies` and their texts must live as long as it is used. Starts the count of requests anew. */
 void fake_llm_script(struct fake_llm *f, const struct fake_reply *replies, size_t n);
+/* Replies are what `fn` makes of requests, instead of a script. Starts the count anew as well. */
+void fake_llm_think(struct fake_llm *f, fake_llm_fn *fn, void *ctx);
 /* Requests since fake_llm_script; how many were open at a time at most. */
 size_t fake_llm_requests(struct fake_llm *f);
 size_t fake_llm_most_open(struct fake_llm *f);
