@@ -3,9 +3,7 @@
 #include "ksearch_read.h"
 
 #include <ctype.h>
-#include <limits.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,114 +12,39 @@
 #include "base/str.h"
 #include "ksearch_read_impl.h"
 
-/* ---- Sentences ---- */
+/* ---- Members of a node ---- */
 
-static void add_sentence(json_t *list, size_t *n, const char *fmt, va_list args)
+/* The three impacts that there are, as text; the world model has one for all. */
+static char *read_impacts(struct ksearch_run *r, const char *node, const json_t *impacts)
 {
-    char text[500], seen[600];
+    static const char *const names[] = { "memory_bandwidth", "register_pressure",
+                                         "compute_intensity_and_hw_fit" };
+    static const char *const parts[] = { "risk", "notes", "hw_notes" };
+    struct buf b = { .max = 1 << 20 };
+    char *text;
 
-    if ((*n)++ >= KSEARCH_SENTENCES_MAX)
-        return;
-    vsnprintf(text, sizeof(text), fmt, args);
-    json_array_append_new(list, json_string(str_visible(text, strlen(text), seen, sizeof(seen))));
-}
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const json_t *one = json_object_get(impacts, names[i]);
+        const json_t *rating = json_object_get(one, "rating_0_to_10");
 
-void ksearch_repair(struct ksearch_run *r, const char *fmt, ...)
-{
-    va_list args;
+        if (rating != NULL && isfinite(ksearch_number_of(rating)) && ksearch_number_of(rating) != 0)
+            buf_addf(&b, "%s%s: %g of 10", b.len ? "; " : "", names[i],
+                     fmin(fmax(ksearch_number_of(rating), 0), 10));
+        for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
+            const char *said = jsonx_str(one, parts[k], "");
 
-    va_start(args, fmt);
-    add_sentence(r->repairs, &r->n_repairs, fmt, args);
-    va_end(args);
-}
-
-void ksearch_skip(struct ksearch_run *r, const char *fmt, ...)
-{
-    va_list args;
-
-    va_start(args, fmt);
-    add_sentence(r->skipped, &r->n_skipped, fmt, args);
-    va_end(args);
-}
-
-/* ---- JSON as Python writes it ---- */
-
-/* Length of the number that is none at `s`, 0 when there is none there. */
-static size_t bare_word(const char *s, size_t left)
-{
-    static const char *const words[] = { "NaN", "Infinity", "-Infinity" };
-
-    for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        if (left >= strlen(words[i]) && memcmp(s, words[i], strlen(words[i])) == 0)
-            return strlen(words[i]);
-    return 0;
-}
-
-json_t *ksearch_json(const char *text, size_t len, size_t *n_words, const char *what,
-                     struct err *err)
-{
-    CLEANUP(freep) char *plain = xmalloc(len + 1);
-    bool in_text = false;
-    json_t *out = NULL;
-
-    *n_words = 0;
-    memcpy(plain, text, len);
-    for (size_t i = 0; i < len; i++) {
-        size_t n = in_text ? 0 : bare_word(plain + i, len - i);
-
-        if (in_text && plain[i] == '\\') {
-            i++; /* whatever is escaped ends no text */
-        } else if (plain[i] == '"') {
-            in_text = !in_text;
-        } else if (n > 0) {
-            memset(plain + i, ' ', n);
-            memcpy(plain + i, "\"\"", 2);
-            (*n_words)++;
-            i += n - 1;
+            if (*said)
+                buf_addf(&b, "%s%s %s: %s", b.len ? "; " : "", names[i], parts[k], said);
         }
     }
-    return jsonx_parse(plain, len, what, &out, err) == 0 ? out : NULL;
-}
-
-/* ---- Numbers: what K-Search reads, with a word where that is not what was written ---- */
-
-/* A number, or a text that is one and nothing else; NaN for all others. */
-static double number_of(const json_t *v)
-{
-    double d = NAN;
-
-    if (json_is_number(v))
-        return json_number_value(v);
-    if (json_is_string(v) && str_to_double(json_string_value(v), &d))
-        return d;
-    return NAN;
-}
-
-double ksearch_number(struct ksearch_run *r, const char *node, const json_t *obj, const char *key,
-                      double low, double high, double fallback)
-{
-    const json_t *v = json_object_get(obj, key);
-    double d = number_of(v);
-    CLEANUP(freep) char *seen = NULL;
-
-    if (v == NULL || json_is_null(v))
-        return fallback;
-    if (isfinite(d) && d >= low && d <= high)
-        return d;
-    seen = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-    if (!isfinite(d)) {
-        char taken[32] = "none";
-
-        if (isfinite(fallback))
-            snprintf(taken, sizeof(taken), "%g", fallback);
-        ksearch_repair(r, "node '%.60s': '%s' is %.60s, which is no number; %s was taken", node,
-                       key, seen ? seen : "?", taken);
-        return fallback;
+    text = buf_take(&b);
+    if (text == NULL)
+        text = xstrdup("");
+    if (strlen(text) > WORLD_TEXT_MAX) {
+        ksearch_repair(r, "node '%.60s': its impacts were cut to %d bytes", node, WORLD_TEXT_MAX);
+        ksearch_cut(text, WORLD_TEXT_MAX);
     }
-    d = fmin(fmax(d, low), high);
-    ksearch_repair(r, "node '%.60s': '%s' is %.60s, which is out of range; %g was taken", node, key,
-                   seen ? seen : "?", d);
-    return d;
+    return text;
 }
 
 static int read_difficulty(struct ksearch_run *r, const char *node, const json_t *action)
@@ -142,86 +65,6 @@ static void read_expected(struct ksearch_run *r, struct ksearch_node *n, const j
         ksearch_repair(r, "node '%s': '%s' is %g, which no program reaches; none was taken", n->id,
                        key, d);
     n->expected = n->has_expected ? log(d) : 0;
-}
-
-/* ---- Texts ---- */
-
-/* Cuts between characters. */
-static void cut_text(char *s, size_t max)
-{
-    size_t n = max;
-
-    if (strlen(s) <= max)
-        return;
-    while (n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
-        n--;
-    s[n] = '\0';
-}
-
-static char *trimmed(const char *s)
-{
-    size_t n;
-    char *copy;
-
-    s += strspn(s, " \t\r\n");
-    copy = xstrdup(s);
-    for (n = strlen(copy); n > 0 && strchr(" \t\r\n", copy[n - 1]); n--)
-        copy[n - 1] = '\0';
-    return copy;
-}
-
-static char *read_text(struct ksearch_run *r, const char *node, const json_t *obj, const char *key,
-                       size_t max)
-{
-    const json_t *v = json_object_get(obj, key);
-    char *s;
-
-    if (v == NULL || json_is_null(v))
-        return xstrdup("");
-    if (!json_is_string(v)) {
-        ksearch_repair(r, "node '%.60s': '%s' is no text; none was taken", node, key);
-        return xstrdup("");
-    }
-    s = trimmed(json_string_value(v));
-    if (strlen(s) > max) {
-        ksearch_repair(r, "node '%.60s': '%s' has %zu bytes; the first %zu were taken", node, key,
-                       strlen(s), max);
-        cut_text(s, max);
-    }
-    return s;
-}
-
-/* The three impacts that there are, as text; the world model has one for all. */
-static char *read_impacts(struct ksearch_run *r, const char *node, const json_t *impacts)
-{
-    static const char *const names[] = { "memory_bandwidth", "register_pressure",
-                                         "compute_intensity_and_hw_fit" };
-    static const char *const parts[] = { "risk", "notes", "hw_notes" };
-    struct buf b = { .max = 1 << 20 };
-    char *text;
-
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        const json_t *one = json_object_get(impacts, names[i]);
-        const json_t *rating = json_object_get(one, "rating_0_to_10");
-
-        if (rating != NULL && isfinite(number_of(rating)) && number_of(rating) != 0)
-            buf_addf(&b, "%s%s: %g of 10", b.len ? "; " : "", names[i],
-                     fmin(fmax(number_of(rating), 0), 10));
-        for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
-            const char *said = jsonx_str(one, parts[k], "");
-
-            if (*said)
-                buf_addf(&b, "%s%s %s: %s", b.len ? "; " : "", names[i], parts[k], said);
-        }
-    }
-    text = buf_take(&b);
-    if (text == NULL)
-        text = xstrdup("");
-    if (strlen(text) > WORLD_TEXT_MAX) {
-        ksearch_repair(r, "node '%.60s': its impacts were cut to %d bytes", node, WORLD_TEXT_MAX);
-        cut_text(text, WORLD_TEXT_MAX);
-    }
-    return text;
 }
 
 /* ---- Nodes ---- */
@@ -349,17 +192,17 @@ static void read_node(struct reader *rd, const struct raw *raw, struct ksearch_n
     const json_t *j = raw->json, *action = json_object_get(j, "action");
     bool root = n->parent == KSEARCH_NONE;
 
-    n->decision = read_text(r, n->id, root ? NULL : j, "decision", WORLD_LABEL_MAX);
-    n->choice = read_text(r, n->id, root ? NULL : j, "choice", WORLD_LABEL_MAX);
-    n->notes = read_text(r, n->id, j, "notes", WORLD_TEXT_MAX);
+    n->decision = ksearch_text(r, n->id, root ? NULL : j, "decision", WORLD_LABEL_MAX);
+    n->choice = ksearch_text(r, n->id, root ? NULL : j, "choice", WORLD_LABEL_MAX);
+    n->notes = ksearch_text(r, n->id, j, "notes", WORLD_TEXT_MAX);
     n->impacts = read_impacts(r, n->id, json_object_get(j, "impacts"));
     n->rating = ksearch_number(r, n->id, j, "overall_rating_0_to_10", 0, 10, 0);
     n->confidence = ksearch_number(r, n->id, j, "confidence_0_to_1", 0, 1, 0);
     if (root)
         action = NULL;
-    n->title = read_text(r, n->id, action, "title", WORLD_LABEL_MAX);
-    n->description = read_text(r, n->id, action, "description", WORLD_TEXT_MAX);
-    n->rationale = read_text(r, n->id, action, "rationale", WORLD_TEXT_MAX);
+    n->title = ksearch_text(r, n->id, action, "title", WORLD_LABEL_MAX);
+    n->description = ksearch_text(r, n->id, action, "description", WORLD_TEXT_MAX);
+    n->rationale = ksearch_text(r, n->id, action, "rationale", WORLD_TEXT_MAX);
     n->difficulty = read_difficulty(r, n->id, action);
     n->score = json_is_object(action)
                    ? ksearch_number(r, n->id, action, "score_0_to_1", 0, 1, n->rating / 10)
@@ -515,7 +358,7 @@ static int read_model(struct ksearch_run *r, const char *text, size_t len, struc
         return -1;
     if (words > 0)
         ksearch_repair(r, "the world model has %zu numbers that are none (NaN, Infinity)", words);
-    r->summary = read_text(r, "of the document", doc, "kernel_summary", WORLD_TEXT_MAX);
+    r->summary = ksearch_text(r, "of the document", doc, "kernel_summary", WORLD_TEXT_MAX);
     return read_tree(r, doc, err);
 }
 

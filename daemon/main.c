@@ -21,13 +21,14 @@
 #include "loop.h"
 #include "migrations.h"
 #include "rpc/rpc_docs.h"
+#include "search/prompt.h"
 
 enum { DRAIN_STEP_MS = 50, DRAIN_STEPS = 40, DOCS_MAX = 1 << 20 };
 
 /* ---- Command line ---- */
 
 struct args {
-    const char *config, *data, *socket;
+    const char *config, *data, *socket, *print_prompts;
     bool check_config, migrate, dry_run, version, help, rpc_docs;
 };
 
@@ -46,6 +47,8 @@ static const struct arg_row {
       "bring an older knowledge base up to date, and stop" },
     { "--dry-run", NULL, offsetof(struct args, dry_run),
       "with --migrate: only say what would be done" },
+    { "--print-prompts", "DIR", offsetof(struct args, print_prompts),
+      "write the built-in prompts into DIR, and stop" },
     { "--rpc-docs", NULL, offsetof(struct args, rpc_docs),
       "print the page about the protocol, and stop" },
     { "--version", NULL, offsetof(struct args, version), "print the version, and stop" },
@@ -62,7 +65,7 @@ static int print_help(void)
 
         snprintf(left, sizeof(left), "%s %s", arg_rows[i].name,
                  arg_rows[i].value != NULL ? arg_rows[i].value : "");
-        printf("  %-18s %s\n", left, arg_rows[i].help);
+        printf("  %-21s %s\n", left, arg_rows[i].help);
     }
     return 0;
 }
@@ -257,6 +260,16 @@ static int run_daemon(struct conf *conf, struct err *err)
     return rc;
 }
 
+static int write_prompts(const char *dir, struct err *err)
+{
+    if (prompts_export(dir, err) != 0)
+        return -1;
+    printf(
+        "the prompts are in '%s'; with llm_prompts = %s they speak in place of the built-in ones\n",
+        dir, dir);
+    return 0;
+}
+
 static int run_args(const struct args *args, struct err *err)
 {
     struct conf *conf;
@@ -268,6 +281,8 @@ static int run_args(const struct args *args, struct err *err)
         return printf("ksearchd %s\n", KS_VERSION) < 0 ? -1 : 0;
     if (args->rpc_docs)
         return print_text(print_docs, NULL, err);
+    if (args->print_prompts != NULL)
+        return write_prompts(args->print_prompts, err);
     if (load_conf(args, &conf, err) != 0)
         return -1;
     log_set_level((enum log_level)conf->log_level);

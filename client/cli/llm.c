@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ksearch llm pending | take | answer | release | status: a person or a coding agent as the
- * language model of searches whose proposer is the queue. What may be pasted to a model goes to
- * stdout alone: byte by byte into a file or pipe; on a terminal without control characters.
+ * ksearch llm take | answer | release | status: a person or a coding agent as the language model
+ * of searches whose proposer is the queue. What may be pasted to a model goes to stdout alone: byte
+ * by byte into a file or pipe; on a terminal without control characters.
  */
-#include "cli.h"
+#include "llm.h"
 
 #include <pwd.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,213 +19,7 @@
 #include "proto/methods.h"
 #include "show.h"
 
-enum { WHO_MAX = 63, TICK_MS = 1000 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signo)
-{
-    (void)signo;
-    interrupted = 1;
-}
-
-/* ---- pending ---- */
-
-static const struct opt pending_opts[] = {
-    { "search", OPT_TEXT, "S", "search", 0, "only requests of this search" },
-    { "watch", OPT_FLAG, NULL, "watch", ROW_LOCAL, "go on with what comes and goes, until Ctrl-C" },
-    { 0 }
-};
-
-static char *age_text(const json_t *request)
-{
-    uint64_t now = clock_system()->wall_ns(clock_system()) / NS_PER_SEC;
-    uint64_t asked = (uint64_t)jsonx_int(request, "asked", 0);
-    json_auto_t *age = json_integer((json_int_t)(now > asked ? now - asked : 0));
-
-    return show_text(age, SHOW_SECONDS);
-}
-
-static char *lease_text(const json_t *request)
-{
-    const json_t *lease = json_object_get(request, "lease");
-    CLEANUP(freep) char *who = show_text_at(lease, "who", SHOW_TEXT);
-
-    if (!json_is_object(lease))
-        return str_printf("-");
-    return str_printf("%s, %.0f s", who, jsonx_num(lease, "left_s", 0));
-}
-
-static void set_owned(json_t *obj, const char *key, char *owned)
-{
-    json_object_set_new(obj, key, json_string(owned != NULL ? owned : "-"));
-    free(owned);
-}
-
-static void pending_print(const json_t *result)
-{
-    static const struct column columns[] = {
-        { "REQUEST", "id", SHOW_TEXT },     { "SEARCH", "search", SHOW_TEXT },
-        { "TASK", "task", SHOW_TEXT },      { "KIND", "kind", SHOW_TEXT },
-        { "ROLE", "role", SHOW_TEXT },      { "TRY", "attempt", SHOW_TEXT },
-        { "WAITS", "age", SHOW_TEXT },      { "BYTES", "bytes", SHOW_TEXT },
-        { "LEASED TO", "held", SHOW_TEXT }, { 0 }
-    };
-    json_auto_t *list = json_deep_copy(json_object_get(result, "requests"));
-    json_t *item;
-    size_t i;
-
-    json_array_foreach (list, i, item) {
-        set_owned(item, "age", age_text(item));
-        set_owned(item, "held", lease_text(item));
-    }
-    show_table(list, "", columns, "no request waits for an answer\n");
-}
-
-/* ---- pending --watch ---- */
-
-struct watch {
-    struct cli *cli;
-    const char *search; /* NULL: all */
-    json_t *seen;       /* id to request, as they were shown */
-};
-
-static json_t *watch_filter(const struct watch *w, const json_t *params)
-{
-    json_t *out = json_array(), *item;
-    size_t i;
-
-    json_array_foreach (json_object_get(params, "requests"), i, item) {
-        if (w->search == NULL || strcmp(jsonx_str(item, "search", ""), w->search) == 0)
-            json_array_append(out, item);
-    }
-    return out;
-}
-
-static void watch_line(const json_t *r, const char *what)
-{
-    CLEANUP(freep) char *id = show_text_at(r, "id", SHOW_TEXT);
-    CLEANUP(freep) char *task = show_text_at(r, "task", SHOW_TEXT);
-    CLEANUP(freep) char *kind = show_text_at(r, "kind", SHOW_TEXT);
-    CLEANUP(freep) char *role = show_text_at(r, "role", SHOW_TEXT);
-
-    printf("%-8s %s  %s of %s for %s, try %lld, %lld bytes\n", what, id, kind, role, task,
-           jsonx_int(r, "attempt", 1), jsonx_int(r, "bytes", 0));
-}
-
-/* What became of one request since it was shown last. */
-static void watch_show_one(const struct watch *w, const json_t *r)
-{
-    const json_t *before = json_object_get(w->seen, jsonx_str(r, "id", ""));
-    const char *who = jsonx_str(json_object_get(r, "lease"), "who", "");
-    const char *was = jsonx_str(json_object_get(before, "lease"), "who", "");
-    CLEANUP(freep) char *id = show_text_at(r, "id", SHOW_TEXT);
-    CLEANUP(freep) char *held = lease_text(r);
-
-    if (before == NULL)
-        watch_line(r, "asked");
-    if (*who && strcmp(who, was) != 0)
-        printf("%-8s %s  by %s\n", "taken", id, held);
-    else if (!*who && *was)
-        printf("%-8s %s\n", "free", id);
-}
-
-static void watch_show(struct watch *w, const json_t *params)
-{
-    json_t *list = watch_filter(w, params), *now = json_object(), *item;
-    const char *id;
-    size_t i;
-
-    if (w->cli->json) {
-        json_auto_t *doc = json_pack("{s:O}", "requests", list);
-
-        show_json(doc, false);
-    } else {
-        json_array_foreach (list, i, item) {
-            watch_show_one(w, item);
-        }
-    }
-    json_array_foreach (list, i, item) {
-        json_object_set(now, jsonx_str(item, "id", ""), item);
-    }
-    json_object_foreach (w->seen, id, item) {
-        if (!w->cli->json && json_object_get(now, id) == NULL)
-            watch_line(item, "gone");
-    }
-    json_decref(w->seen);
-    w->seen = now;
-    json_decref(list);
-    fflush(stdout);
-}
-
-/* 0 when it was one of ours or none that matters. */
-static int watch_take(struct watch *w, const char *method, const json_t *params, struct err *err)
-{
-    if (strcmp(method, NOTIFY_STREAM_DROPPED) == 0)
-        return err_set(err, ERR_LIMIT, "the daemon ended the watch: %.200s",
-                       jsonx_str(params, "reason", ""));
-    if (strcmp(method, NOTIFY_LLM_PENDING) == 0)
-        watch_show(w, params);
-    return 0;
-}
-
-static int watch_loop(struct watch *w, struct err *err)
-{
-    json_auto_t *first = NULL;
-
-    if (cli_call(w->cli, METHOD_LLM_WATCH, NULL, &first, err) != 0)
-        return -1;
-    w->cli->answered = true;
-    watch_show(w, first);
-    while (!interrupted) {
-        CLEANUP(freep) char *method = NULL;
-        json_auto_t *params = NULL;
-        struct ks_error e;
-        int got = ks_next(w->cli->ks, TICK_MS, &method, &params, &e);
-
-        if (got < 0)
-            return cli_error(err, &e);
-        if (got > 0 && watch_take(w, method, params, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int watch_run(struct cli *cli, const char *search, struct err *err)
-{
-    struct watch w = { .cli = cli, .search = search, .seen = json_object() };
-    struct sigaction act = { .sa_handler = on_interrupt },
-                     old; /* no SA_RESTART: ks_next has to return */
-    int rc;
-
-    sigaction(SIGINT, &act, &old);
-    rc = watch_loop(&w, err);
-    sigaction(SIGINT, &old, NULL);
-    json_decref(w.seen);
-    if (rc == 0)
-        return err_set(err, ERR_CANCELLED, "stopped watching; the requests stay open");
-    return rc;
-}
-
-static int pending_run(struct cli *cli, const struct command *cmd, struct args *args,
-                       struct err *err)
-{
-    if (jsonx_bool(args->local, "watch", 0))
-        return watch_run(cli, jsonx_str(args->params, "search", NULL), err);
-    return cli_run_call(cli, cmd, args, err);
-}
-
-const struct command cmd_llm_pending = {
-    .group = "llm",
-    .name = "pending",
-    .summary = "List the requests to a language model that wait to be answered.",
-    .method = METHOD_LLM_PENDING,
-    .opts = pending_opts,
-    .run = pending_run,
-    .print = pending_print,
-    .notes = "They are of searches whose proposer is 'queue'. Take one, answer it, and the search\n"
-             "goes on. With --watch and --json every change prints the whole list on one line.\n",
-};
+enum { WHO_MAX = 63 };
 
 /* ---- Who we are ---- */
 
@@ -255,6 +48,8 @@ static const struct opt take_opts[] = {
     { "as", OPT_TEXT, "NAME", "who", 0, "who takes it (the account's name)" },
     { "lease", OPT_TEXT, "T", "lease", ROW_LOCAL,
       "how long it is held, such as 90s, 5m or 2h (15m)" },
+    { "schema", OPT_FLAG, NULL, "schema", ROW_LOCAL,
+      "print the JSON schema of the answer apart, also when the prompt has it" },
     { 0 }
 };
 
@@ -271,15 +66,25 @@ static void text_print(const char *text)
     printf("%s\n", text[len - 1] == '\n' ? "" : "\n");
 }
 
+/* Does the prompt tell the schema of its answer? */
+static bool tells_schema(const json_t *r)
+{
+    char *text = json_dumps(json_object_get(r, "schema"), JSON_COMPACT);
+    bool tells = text != NULL && strstr(jsonx_str(r, "prompt", ""), text) != NULL;
+
+    free(text);
+    return tells;
+}
+
 /* What it is on stderr; on stdout the texts in the order in which a model reads them. */
-static void take_print(const json_t *r)
+static void print_request(const json_t *r, bool with_schema)
 {
     CLEANUP(freep) char *id = show_text_at(r, "id", SHOW_TEXT);
     CLEANUP(freep) char *task = show_text_at(r, "task", SHOW_TEXT);
     CLEANUP(freep) char *kind = show_text_at(r, "kind", SHOW_TEXT);
     CLEANUP(freep) char *role = show_text_at(r, "role", SHOW_TEXT);
     CLEANUP(freep) char *name = show_text_at(r, "schema_name", SHOW_TEXT);
-    CLEANUP(freep) char *held = lease_text(r);
+    CLEANUP(freep) char *held = llm_lease_text(r);
     const json_t *schema = json_object_get(r, "schema");
 
     fprintf(stderr, "request %s: %s of the %s for task %s, try %lld\n", id, kind, role, task,
@@ -290,10 +95,20 @@ static void take_print(const json_t *r)
     text_print(jsonx_str(r, "system", ""));
     text_print(jsonx_str(r, "prefix", ""));
     text_print(jsonx_str(r, "prompt", ""));
-    if (!json_is_object(schema))
+    if (!json_is_object(schema) || (!with_schema && tells_schema(r)))
         return;
     printf("Answer with one JSON document that fits this schema (%s):\n\n", name);
     show_json(schema, true);
+}
+
+static void take_print(const json_t *r)
+{
+    print_request(r, false);
+}
+
+static void take_print_with_schema(const json_t *r)
+{
+    print_request(r, true);
 }
 
 static int read_lease(const struct args *args, struct err *err)
@@ -315,9 +130,14 @@ static int read_lease(const struct args *args, struct err *err)
 
 static int take_run(struct cli *cli, const struct command *cmd, struct args *args, struct err *err)
 {
-    if (read_lease(args, err) != 0 || who_default(args->params, err) != 0)
+    json_auto_t *result = NULL;
+
+    if (read_lease(args, err) != 0 || who_default(args->params, err) != 0 ||
+        cli_call(cli, cmd->method, args->params, &result, err) != 0)
         return -1;
-    return cli_run_call(cli, cmd, args, err);
+    cli_show(cli, jsonx_bool(args->local, "schema", 0) ? take_print_with_schema : cmd->print,
+             result);
+    return 0;
 }
 
 const struct command cmd_llm_take = {

@@ -5,25 +5,15 @@
  */
 #include "cli.h"
 
-#include <math.h>
-#include <signal.h>
-
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "interrupt.h"
 #include "proto/methods.h"
 #include "retune.h"
 #include "show.h"
 
 enum { SVG_MAX = 16 << 20, TICK_MS = 500 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signo)
-{
-    (void)signo;
-    interrupted = 1;
-}
 
 /* ---- The report in a file ---- */
 
@@ -96,7 +86,7 @@ static int follow(struct cli *cli, const char *id, struct err *err)
 {
     struct ks_error e;
 
-    while (!interrupted) {
+    while (!interrupt_came()) {
         char *method = NULL;
         json_t *params = NULL;
         int got = ks_next(cli->ks, TICK_MS, &method, &params, &e);
@@ -123,16 +113,16 @@ static int follow(struct cli *cli, const char *id, struct err *err)
 static int wait_for(struct cli *cli, const char *id, struct err *err)
 {
     json_auto_t *params = json_pack("{s:s}", "retune", id), *reply = NULL;
-    struct sigaction act = { .sa_handler = on_interrupt }, old;
+    struct sigaction old;
     int rc;
 
     if (cli_call(cli, METHOD_RETUNE_WATCH, params, &reply, err) != 0)
         return -1;
     if (strcmp(jsonx_str(reply, "state", ""), "running") != 0)
         return 0;
-    sigaction(SIGINT, &act, &old);
+    interrupt_catch(&old);
     rc = follow(cli, id, err);
-    sigaction(SIGINT, &old, NULL);
+    interrupt_release(&old);
     return rc;
 }
 

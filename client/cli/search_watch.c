@@ -9,12 +9,12 @@
 #include "cli.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdarg.h>
 
 #include "base/clock.h"
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "interrupt.h"
 #include "proto/methods.h"
 #include "show.h"
 
@@ -33,14 +33,6 @@ struct view {
     size_t drawn;             /* lines on the screen */
     bool drifted;             /* the baseline's drift was said */
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signo)
-{
-    (void)signo;
-    interrupted = 1;
-}
 
 static uint64_t now_ns(void)
 {
@@ -469,7 +461,7 @@ static int watch_take(struct watch *w, const char *method, const json_t *params,
 
 static int watch_loop(struct watch *w, struct err *err)
 {
-    while (!w->ended && !interrupted) {
+    while (!w->ended && !interrupt_came()) {
         CLEANUP(freep) char *method = NULL;
         json_auto_t *params = NULL;
         struct ks_error e;
@@ -479,7 +471,7 @@ static int watch_loop(struct watch *w, struct err *err)
             return cli_error(err, &e);
         if (got > 0 && watch_take(w, method, params, err) != 0)
             return -1;
-        if (got == 0 && w->live && !interrupted)
+        if (got == 0 && w->live && !interrupt_came())
             view_draw(&w->view, w->search);
     }
     return 0;
@@ -522,7 +514,7 @@ static int watch_finish(struct watch *w, struct err *err)
 {
     json_auto_t *show = NULL, *params = json_pack("{s:s}", "search", w->search);
 
-    if (interrupted) {
+    if (interrupt_came()) {
         fprintf(stderr,
                 "\nthe watch ended; search %s goes on. See it again with: ksearch search watch %s\n"
                 "end it with: ksearch search cancel %s\n",
@@ -571,17 +563,16 @@ static int watch_begin(struct watch *w, struct err *err)
 int watch_search(struct cli *cli, const char *search, struct err *err)
 {
     struct watch w = { .cli = cli, .search = search, .live = !cli->json && term_is_live() };
-    struct sigaction act = { .sa_handler = on_interrupt },
-                     old; /* no SA_RESTART: ks_next has to return */
+    struct sigaction old;
     int status;
 
-    sigaction(SIGINT, &act, &old);
+    interrupt_catch(&old);
     status = watch_begin(&w, err);
     if (status == 0 && w.live && !w.ended)
         view_draw(&w.view, search);
     if (status == 0)
         status = watch_loop(&w, err);
-    sigaction(SIGINT, &old, NULL);
+    interrupt_release(&old);
     if (status == 0)
         status = watch_finish(&w, err);
     view_release(&w.view);

@@ -53,6 +53,7 @@ extern const struct rpc_method rpc_program_methods[];
 extern const struct rpc_method rpc_query_methods[];
 extern const struct rpc_method rpc_retune_methods[];
 extern const struct rpc_method rpc_search_methods[];
+extern const struct rpc_method rpc_search_start_methods[];
 extern const struct rpc_method rpc_status_methods[];
 extern const struct rpc_method rpc_task_methods[];
 extern const struct rpc_method rpc_task_admin_methods[];

@@ -10,16 +10,12 @@
 #include "proto/limits.h"
 #include "proto/version.h"
 
-/* Sorted by name. */
+/* In the order of the page: by name, but that a search is started before it is looked at. */
 const struct rpc_method *const rpc_groups[] = {
-    rpc_device_methods,     rpc_doctor_methods,
-    rpc_eval_methods,       rpc_insight_methods,
-    rpc_kb_methods,         rpc_llm_methods,
-    rpc_pack_methods,       rpc_program_methods,
-    rpc_query_methods,      rpc_retune_methods,
-    rpc_search_methods,     rpc_status_methods,
-    rpc_task_methods,       rpc_task_admin_methods,
-    NULL,
+    rpc_device_methods, rpc_doctor_methods, rpc_eval_methods,         rpc_insight_methods,
+    rpc_kb_methods,     rpc_llm_methods,    rpc_pack_methods,         rpc_program_methods,
+    rpc_query_methods,  rpc_retune_methods, rpc_search_start_methods, rpc_search_methods,
+    rpc_status_methods, rpc_task_methods,   rpc_task_admin_methods,   NULL,
 };
 
 static const char intro[] =

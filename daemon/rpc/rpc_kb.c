@@ -167,20 +167,6 @@ static int read_whole(int fd, struct buf *out, struct err *err)
     return n == 0 ? 0 : err_set(err, ERR_IO, "cannot read the file");
 }
 
-static void release_scope(struct search_scope *s)
-{
-    free(s->family);
-    free(s->shape);
-    free(s->dtype);
-    free(s->language);
-    free(s->bottleneck);
-    free(s->device_class);
-    free(s->toolchain);
-    free(s->march);
-    json_decref(s->features);
-    json_decref(s->relatives);
-}
-
 /* Of a task of a pack; of a recorded one what its document says. */
 static int fill_scope(struct daemon *d, const char *task, const json_t *device,
                       struct search_scope *out, struct err *err)
@@ -213,7 +199,7 @@ static int import_ksearch_run(struct daemon *d, void *params, json_t **result, s
 {
     const struct import_params *p = params;
     CLEANUP(buf_release) struct buf file = { .max = KSEARCH_FILE_MAX };
-    CLEANUP(release_scope) struct search_scope scope = { 0 };
+    CLEANUP(search_scope_release) struct search_scope scope = { 0 };
     struct ksearch_place place = { .task = p->task,
                                    .device = p->device,
                                    .scope = &scope,

@@ -3,18 +3,19 @@
 #include "sched/runner.h"
 
 #include <event2/event.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "conf.h"
 #include "log.h"
 #include "loop.h"
 #include "rpc/rpc.h"
+#include "sched/evaluation.h"
+#include "sched/notice.h"
 #include "search/author.h"
 #include "search/history.h"
+#include "search/journal.h"
 #include "search/outcome.h"
 #include "search/planner.h"
 
@@ -27,55 +28,6 @@ static uint64_t mono(const struct runner *r)
 
 /* ---- Notices: what watchers are told ---- */
 
-static const struct trial *trial_of_event(const struct search *s, const json_t *ev)
-{
-    return search_trial(s, (uint64_t)jsonx_int(ev, "evaluation", 0));
-}
-
-static void describe_trial(const struct search *s, const struct trial *t, json_t *n)
-{
-    json_object_set_new(n, "title", json_string(t->title));
-    json_object_set_new(n, "why", json_string(t->why));
-    json_object_set_new(n, "arm",
-                        json_string(t->adopted[0]                 ? "adopted"
-                                    : t->arm == ENGINE_ARM_MEMORY ? "memory"
-                                                                  : "memory-free"));
-    json_object_set_new(n, "assignment", space_to_json(trial_space(s, t), t->a));
-    if (t->measured) {
-        json_object_set_new(n, "objective",
-                            t->ok ? json_real(exp(1e-6 * (double)t->objective_q)) : json_null());
-        json_object_set_new(n, "best",
-                            t->has_best ? json_real(exp(1e-6 * (double)t->best_q)) : json_null());
-    }
-    if (t->predicted)
-        json_object_set_new(n, "predicted",
-                            json_pack("{s:f, s:f, s:s}", "objective", exp(t->corrected_mean),
-                                      "log_sd", t->corrected_sd, "source", t->source));
-}
-
-/* An event as clients see it: without what only the fold needs, with what a person wants to know.
- */
-static json_t *notice_of(const struct search *s, const json_t *ev)
-{
-    static const char *const hidden[] = { "edit",   "memory",   "calibration", "corrected",
-                                          "choice", "feedback", "prompt",      "answer",
-                                          "source", "space",    "gifts" };
-    json_t *n = json_copy((json_t *)ev);
-    const struct trial *t = trial_of_event(s, ev);
-    char note[240];
-
-    for (size_t i = 0; i < ARRAY_LEN(hidden); i++)
-        json_object_del(n, hidden[i]);
-    if (t != NULL)
-        describe_trial(s, t, n);
-    if (json_object_get(ev, "baseline_q") != NULL && drift_is_notable(&s->drift))
-        json_object_set_new(n, "drift", json_string(drift_text(&s->drift, note, sizeof(note))));
-    json_object_set_new(n, "budget",
-                        json_pack("{s:I, s:I}", "evals", (json_int_t)s->spec.budget_evals, "spent",
-                                  (json_int_t)search_measured(s)));
-    return n;
-}
-
 static void make_notices(struct runner *r, const json_t *events)
 {
     const json_t *ev;
@@ -86,7 +38,7 @@ static void make_notices(struct runner *r, const json_t *events)
     json_array_foreach (events, i, ev)
         if (strcmp(jsonx_str(ev, "type", ""), "edited") != 0 &&
             strcmp(jsonx_str(ev, "type", ""), "text") != 0)
-            json_array_append_new(r->notices, notice_of(r->search, ev));
+            json_array_append_new(r->notices, notice_of_event(r->search, ev));
 }
 
 static void publish(struct runner *r)
@@ -233,14 +185,9 @@ static int control_step(struct runner *r, struct journal *j, struct err *err)
         [SEARCHES_PAUSE] = { "paused", "paused by the user" },
         [SEARCHES_RESUME] = { "resumed", "" },
         [SEARCHES_CANCEL] = { "cancelled", "cancelled by the user" },
-        [SEARCHES_FAIL] = { "failed", NULL },
+        [SEARCHES_FAIL] = { "failed", "it cannot go on" },
     };
-    const char *reason = rows[r->want].reason ? rows[r->want].reason : r->held_up;
-
-    if (r->want == SEARCHES_PAUSE && r->talk.hopeless)
-        reason = r->talk.trouble;
-    if (r->want == SEARCHES_RESUME)
-        r->talk.hopeless = r->talk.missing = false;
+    const char *reason = r->why[0] ? r->why : rows[r->want].reason;
 
     return journal_add(j, json_pack("{s:s, s:s}", "type", rows[r->want].type, "reason", reason),
                        err);
@@ -332,6 +279,7 @@ static void stall(struct runner *r, const struct err *err)
     r->state = r->search->state;
     if (is_hopeless(r, err)) {
         r->want = SEARCHES_FAIL;
+        str_copy(r->why, sizeof(r->why), err->msg);
         r->phase = PHASE_IDLE;
         runner_wake(r);
         return;
@@ -413,116 +361,18 @@ static void submit(struct runner *r, enum phase phase, int (*run)(struct work *,
 
 static void measure_done(void *ctx, const struct eval_result *result, const json_t *record);
 
-/* Build macros of an assignment as the evaluator wants them; `holder` keeps the strings. */
-static size_t assignment_defines(const struct search *s, const struct trial *t, json_t **holder,
-                                 struct eval_define *out)
-{
-    const char *name;
-    json_t *value;
-    size_t n = 0;
-
-    *holder = space_defines(trial_space(s, t), t->a);
-    json_object_foreach (*holder, name, value)
-        if (n < EVAL_DEFINES_MAX)
-            out[n++] = (struct eval_define){ name, json_string_value(value) };
-    return n;
-}
-
-/* A trial's program with its build settings; borrows from the search, `defines` and `holder`. */
-static struct eval_program program_of(const struct search *s, const struct trial *t,
-                                      struct eval_define *defines, json_t **holder)
-{
-    const char *source = search_program_source(s, t->program);
-    size_t n = assignment_defines(s, t, holder, defines);
-
-    return (struct eval_program){ source, strlen(source), defines, n };
-}
-
-/* Digests of all objects that this search measured with success; they live as long as its trials.
- * Owned array. */
-static const char **known_objects(const struct search *s, size_t *n)
-{
-    const char **known = xcalloc(s->n_trials + 1, sizeof(*known));
-
-    *n = 0;
-    for (size_t i = 0; i < s->n_trials && *n < EVAL_KNOWN_MAX; i++) {
-        const struct trial *t = s->trials[i];
-
-        if (t->measured && t->ok && t->same_as == 0 && t->object[0])
-            known[(*n)++] = t->object;
-    }
-    return known;
-}
-
 static void start_evaluation(struct runner *r, bool duel)
 {
-    struct daemon *d = r->owner->daemon;
-    struct search *s = r->search;
-    struct trial *t = search_open_trial(s), *champion = search_trial(s, s->champion);
-    const struct pack_definition *def = packs_find(d->packs, s->spec.task);
-    struct eval_define mine[EVAL_DEFINES_MAX], his[EVAL_DEFINES_MAX];
-    json_t *holder = NULL, *his_holder = NULL;
-    struct rng rng = rng_derive(s->spec.seed, duel ? "duel" : "measure",
-                                t->n * 8 + (duel ? r->duelled_twice : t->tries));
-    struct eval_request req = {
-        .pack = def ? def->pack : NULL,
-        .definition = s->spec.task,
-        .set = s->spec.set,
-        .device = s->spec.device,
-        .seed = rng_u64(&rng),
-        .threads = (uint32_t)d->conf->eval_threads,
-        .read_gbs = s->scope.read_gbs,
-        .fma_gflops = s->scope.fma_gflops,
-        .march = s->scope.march,
-        .limits = eval_default_limits(),
-        .timing = { (uint32_t)d->conf->pairs_min, (uint32_t)d->conf->pairs_max,
-                    d->conf->timing_budget_s },
-    };
-    CLEANUP(freep) const char **known = NULL;
-    uint64_t start = mono(r);
     struct err err;
-    int rc;
 
-    if (s->recorded) {
-        holder = space_to_json(trial_space(s, t), t->a);
-        his_holder = duel ? space_to_json(trial_space(s, champion), champion->a) : NULL;
-        req.assignment = holder;
-        req.champion_assignment = his_holder;
-    } else {
-        req.candidate = program_of(s, t, mine, &holder);
-    }
-    if (duel && !s->recorded) {
-        req.champion = program_of(s, champion, his, &his_holder);
-    }
-    if (!duel) {
-        r->seed = req.seed;
-        req.known = known = known_objects(s, &req.n_known);
-    }
     r->phase = duel ? PHASE_DUELLING : PHASE_MEASURING;
-    rc = evaluator_start(d->evaluator, &req, measure_done, r, &r->job, &err);
-    json_decref(holder);
-    json_decref(his_holder);
-    r->start_ns += mono(r) - start;
-    if (rc != 0) {
-        r->job = NULL;
-        eval_result_fail(&r->result, EVAL_INFRASTRUCTURE, s->spec.task, s->spec.set, err.msg);
-        r->has_result = true;
-        submit(r, PHASE_RECORDING, record_run, record_done);
-    }
-}
-
-/* Keeps a copy of a borrowed result; a record that does not parse again is our fault, not the
- * candidate's. */
-static void keep_result(const struct eval_result *from, const json_t *record,
-                        struct eval_result *to)
-{
-    struct err err;
-
-    if (from->status == EVAL_INFRASTRUCTURE)
-        eval_result_fail(to, EVAL_INFRASTRUCTURE, from->definition ? from->definition : "",
-                         from->set ? from->set : "", from->message);
-    else if (eval_result_from_json((json_t *)record, to, &err) != 0)
-        eval_result_fail(to, EVAL_INFRASTRUCTURE, from->definition, from->set, err.msg);
+    if (evaluation_start(r, duel, measure_done, &err) == 0)
+        return;
+    r->job = NULL;
+    eval_result_fail(&r->result, EVAL_INFRASTRUCTURE, r->search->spec.task, r->search->spec.set,
+                     err.msg);
+    r->has_result = true;
+    submit(r, PHASE_RECORDING, record_run, record_done);
 }
 
 static void measure_done(void *ctx, const struct eval_result *result, const json_t *record)
@@ -545,7 +395,7 @@ static void measure_done(void *ctx, const struct eval_result *result, const json
         start_evaluation(r, true);
         return;
     }
-    keep_result(result, record, duel ? &r->duel : &r->result);
+    evaluation_keep(result, record, duel ? &r->duel : &r->result);
     *(duel ? &r->has_duel : &r->has_result) = true;
     if (!duel && outcome_wants_duel(r->search, &r->result))
         start_evaluation(r, true);
@@ -589,6 +439,7 @@ static void set_held_up(struct runner *r, const char *text)
 static void give_in(struct runner *r)
 {
     set_held_up(r, r->talk.trouble);
+    str_copy(r->why, sizeof(r->why), r->talk.trouble);
     r->want = r->talk.missing ? SEARCHES_FAIL : SEARCHES_PAUSE;
     r->phase = PHASE_IDLE;
     runner_wake(r);
@@ -686,6 +537,8 @@ void runner_wake(struct runner *r)
     if ((r->phase != PHASE_IDLE && r->phase != PHASE_WAITING) || r->owner->closing)
         return;
     if (r->want != SEARCHES_NONE) {
+        if (r->want == SEARCHES_RESUME)
+            talk_hope(r);
         submit(r, PHASE_CONTROLLING, control_run, control_done);
         return;
     }
@@ -748,6 +601,9 @@ int runner_request(struct runner *r, enum searches_control what, searches_done_f
     r->want = what;
     r->want_done = done;
     r->want_arg = arg;
+    r->why[0] = '\0';
+    if (what == SEARCHES_PAUSE && r->talk.hopeless)
+        str_copy(r->why, sizeof(r->why), r->talk.trouble);
     if (r->phase == PHASE_QUEUED) {
         turns_end(&r->turn);
         r->phase = PHASE_IDLE;

@@ -51,6 +51,7 @@ struct runner {
         state; /* after the last step, for the loop: the search itself may be with a worker */
     /* a change asked for */
     enum searches_control want;
+    char why[300]; /* the reason, unless it is the user's wish; not written while a worker has it */
     searches_done_fn *want_done;
     void *want_arg;
 };

@@ -11,32 +11,6 @@
 #include "loop.h"
 #include "sched/runner.h"
 
-void search_spec_release(struct search_spec *spec)
-{
-    free(spec->task);
-    free(spec->device);
-    free(spec->set);
-    free(spec->proposer);
-    free(spec->strategy);
-    memset(spec, 0, sizeof(*spec));
-}
-
-void search_scope_release(struct search_scope *scope)
-{
-    free(scope->family);
-    free(scope->shape);
-    free(scope->dtype);
-    free(scope->language);
-    free(scope->bottleneck);
-    free(scope->device_class);
-    free(scope->toolchain);
-    free(scope->march);
-    json_decref(scope->features);
-    json_decref(scope->relatives);
-    json_decref(scope->brief);
-    memset(scope, 0, sizeof(*scope));
-}
-
 static struct runner *find_runner(const struct searches *ss, const char *id)
 {
     for (struct list *n = ss->live.next; n != &ss->live; n = n->next) {

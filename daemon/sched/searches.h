@@ -58,8 +58,4 @@ enum search_state searches_live_state(const struct searches *ss, const char *id)
 /* Does a search of this family live, or is one being started? Thread: loop. */
 bool searches_live_family(const struct searches *ss, const char *family);
 
-/* Frees the members of a spec and a scope. */
-void search_spec_release(struct search_spec *spec);
-void search_scope_release(struct search_scope *scope);
-
 #endif

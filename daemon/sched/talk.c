@@ -13,6 +13,7 @@
 #include "log.h"
 #include "loop.h"
 #include "sched/runner.h"
+#include "search/journal.h"
 
 enum { AGAIN_FIRST_S = 5, AGAIN_MOST_S = 300 };
 
@@ -93,7 +94,9 @@ void talk_before(struct runner *r)
     json_array_foreach (t->storing, i, ev)
         if (strcmp(jsonx_str(ev, "type", ""), "answered") == 0)
             t->known[t->n_known++] = (uint64_t)jsonx_int(ev, "call", 0);
-    t->hold = t->again != NULL && event_pending(t->again, EV_TIMEOUT, NULL);
+    /* a paused search keeps what was asked, and asks nothing more */
+    t->hold = r->search->state == SEARCH_PAUSED ||
+              (t->again != NULL && event_pending(t->again, EV_TIMEOUT, NULL));
 }
 
 /* What could not be written is written with what comes next. */
@@ -178,11 +181,14 @@ static void gave_up(struct runner *r, uint64_t n, const struct err *err)
     struct talk *t = &r->talk;
     double wait = fmin(AGAIN_MOST_S, AGAIN_FIRST_S * pow(2, t->failures));
     struct timeval tv = { (time_t)wait, 0 };
+    bool hopeless = err->code != ERR_UPSTREAM && err->code != ERR_IO && err->code != ERR_NOMEM;
 
     t->failures++;
-    t->missing = err->code == ERR_NOT_FOUND;
-    t->hopeless = err->code != ERR_UPSTREAM && err->code != ERR_IO && err->code != ERR_NOMEM;
-    str_copy(t->trouble, sizeof(t->trouble), err->msg);
+    /* what ends a search is not covered up by what comes in beside it */
+    if (hopeless || !t->hopeless)
+        str_copy(t->trouble, sizeof(t->trouble), err->msg);
+    t->missing |= err->code == ERR_NOT_FOUND;
+    t->hopeless |= hopeless;
     log_warn("search %s: call %llu: %s", r->search->spec.id, (unsigned long long)n, err->msg);
     arrive(r, json_pack("{s:s, s:I, s:s, s:s}", "type", "unanswered", "call", (json_int_t)n,
                         "message", err->msg, "code", err_name(err->code)));
@@ -220,7 +226,8 @@ static void answered(void *ctx, const struct llm_answer *a, const struct err *er
         gave_up(r, n, err);
     } else {
         r->talk.failures = 0;
-        r->talk.trouble[0] = '\0';
+        if (!r->talk.hopeless)
+            r->talk.trouble[0] = '\0';
         arrive(r, call_answered_event(n, a));
     }
     runner_wake(r);
@@ -278,6 +285,12 @@ bool talk_is_waiting(const struct runner *r)
 {
     return !list_empty(&r->talk.calls) ||
            (r->talk.again != NULL && event_pending(r->talk.again, EV_TIMEOUT, NULL));
+}
+
+void talk_hope(struct runner *r)
+{
+    r->talk.hopeless = r->talk.missing = false;
+    r->talk.trouble[0] = '\0';
 }
 
 void talk_text(const struct runner *r, char *out, size_t size)

@@ -13,6 +13,7 @@
 #include "search/search.h"
 
 struct event;
+struct journal;
 struct runner;
 struct talk_call;
 
@@ -52,6 +53,8 @@ int talk_read_requests(struct runner *r, struct err *err);
 void talk_start(struct runner *r);
 /* Are calls under way, or to be asked again? */
 bool talk_is_waiting(const struct runner *r);
+/* Somebody asked to go on: what was wrong may have been mended. */
+void talk_hope(struct runner *r);
 /* "2 requests wait for an answer", or what the provider's trouble is. Fills `out`. */
 void talk_text(const struct runner *r, char *out, size_t size);
 

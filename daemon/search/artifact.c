@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/artifact_impl.h"
+#include "search/thinking.h"
 
 enum { ANSWER_MAX = 1 << 20 /* bytes of an answer */ };
 
@@ -393,8 +394,9 @@ static void look_at(struct answer *a)
 
 static const struct language *language_find(const char *name);
 
-/* A complaint about the answer as bytes; true when it can be read. */
-static bool is_readable(const char *answer, struct complaints *c)
+/* A complaint about the answer as bytes; true when it can be read. `said` is what is left of it
+ * without the thoughts before it. */
+static bool is_readable(const char *answer, const char *said, struct complaints *c)
 {
     size_t len = strlen(answer);
     json_auto_t *utf8 = NULL;
@@ -406,7 +408,10 @@ static bool is_readable(const char *answer, struct complaints *c)
     utf8 = json_string(answer);
     if (utf8 == NULL)
         complain(c, "the answer is not UTF-8");
-    else if (answer[strspn(answer, " \t\r\n")] == '\0')
+    else if (said == NULL)
+        complain(c, "the <think> block that the answer begins with does not end: the answer was "
+                    "cut off inside it");
+    else if (said[strspn(said, " \t\r\n")] == '\0')
         complain(c, "the answer is empty");
     return c->n == 0;
 }
@@ -418,14 +423,15 @@ int artifact_parse(const char *language, const char *answer, const char *base, s
     size_t first = json_array_size(errors);
     struct artifact artifact = { .note = xstrdup("") };
     struct answer *a = xcalloc(1, sizeof(*a));
+    const char *said = thinking_skip(answer);
 
     a->language = language_find(language);
     a->c = &c;
     a->out = &artifact;
     if (a->language == NULL) {
         complain(&c, "no program can be read in the language '%.40s'", language);
-    } else if (is_readable(answer, &c)) {
-        read_lines(a, answer);
+    } else if (is_readable(answer, said, &c)) {
+        read_lines(a, said);
         if (a->n_blocks > 0)
             take_blocks(a, base);
         else if (c.n == 0)

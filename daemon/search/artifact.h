@@ -40,7 +40,8 @@ void artifact_release(struct artifact *a);
  * Parses an answer in `language` ("c"). `base` is the text that blocks apply to; NULL: only a whole
  * file will do. ERR_INVALID with a summary; `errors` (an array of sentences, appended to) has
  * everything that is wrong, uncut, for whoever answered to mend: which block does not match and
- * where the nearest text is, which tunable is malformed, what is missing.
+ * where the nearest text is, which tunable is malformed, what is missing. A think block before the
+ * answer (thinking.h) is no part of it, and its lines do not count.
  */
 int artifact_parse(const char *language, const char *answer, const char *base, struct artifact *out,
                    json_t *errors, struct err *err);

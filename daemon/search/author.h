@@ -12,13 +12,15 @@
 #include "search/prompt.h"
 #include "search/search.h"
 
+struct journal;
+
 enum {
     AUTHOR_ROUNDS_MAX = 12, /* programs in one cycle, whatever the counters say */
     AUTHOR_BARREN_MAX =
         12, /* answers in a row without a new program or an edit, then the search ends */
     AUTHOR_IDLE_MAX = 100, /* answers since the last measurement, whatever they are: it ends too */
-    AUTHOR_LIST_MIN = 3, /* executable nodes of a flat list, below which more are asked for */
-    AUTHOR_TUNE_MAX = 6, /* evaluations of one program after its first, when it is promising */
+    AUTHOR_LIST_MIN = 3,   /* executable nodes of a flat list, below which more are asked for */
+    AUTHOR_TUNE_MAX = 6,   /* evaluations of one program after its first, when it is promising */
     AUTHOR_REGRESSIONS_MAX =
         2 /* rounds below the cycle's best before the model starts from that again */
 };

@@ -9,9 +9,11 @@
 #include "search/artifact.h"
 #include "search/author_priv.h"
 #include "search/distil.h"
+#include "search/journal.h"
 #include "search/plan_answer.h"
 #include "search/select.h"
 #include "search/strategy.h"
+#include "search/thinking.h"
 
 /* The event that an answer was used; `more` is stolen. */
 static int used(struct author *a, uint64_t call, bool fruitful, json_t *more, struct err *err)
@@ -32,7 +34,44 @@ static const char *first_error(const json_t *errors)
     return text ? text : "it could not be read";
 }
 
+/* An answer as the next try is shown it: the lines that errors tell are counted in this. Owned. */
+static char *previous_of(const struct call *c)
+{
+    const char *said = thinking_skip(c->answer);
+
+    return xstrdup(said ? said : "");
+}
+
 /* ---- Edits of the world model ---- */
+
+static bool is_within(const struct world *w, uint32_t node, uint32_t top)
+{
+    while (node != top && node != WORLD_NONE)
+        node = world_get(w, node)->parent;
+    return node == top;
+}
+
+/* A cycle whose node is abandoned under it could not end. */
+static bool leaves_open_cycles(const struct search *s, const struct world_edit *edit,
+                               json_t *errors)
+{
+    size_t before = json_array_size(errors);
+
+    for (size_t i = 0; i < edit->n_ops; i++) {
+        uint32_t top = world_find(s->world, edit->ops[i].node);
+
+        if (edit->ops[i].kind != WORLD_OP_ABANDON || top == WORLD_NONE)
+            continue;
+        for (unsigned k = 0; k < LANES_MAX; k++)
+            if (lane_in_cycle(&s->lanes[k]) &&
+                is_within(s->world, world_find(s->world, s->lanes[k].node), top))
+                json_array_append_new(
+                    errors, json_sprintf("operation %zu: node '%s' is being worked on; it can be "
+                                         "abandoned when its cycle is over",
+                                         i + 1, s->lanes[k].node));
+    }
+    return json_array_size(errors) == before;
+}
 
 /* Would the edit be applied? What is wrong becomes sentences. */
 static bool edit_fits(struct search *s, const struct world_edit *edit, json_t *errors)
@@ -41,7 +80,7 @@ static bool edit_fits(struct search *s, const struct world_edit *edit, json_t *e
     struct err err;
 
     if (world_try(s->world, edit, &report, &err) == 0)
-        return true;
+        return leaves_open_cycles(s, edit, errors);
     for (size_t i = 0; i < report.n_issues; i++) {
         CLEANUP(freep)
         char *text =
@@ -134,7 +173,7 @@ static int ask_again(struct author *a, const struct call *c, const char *previou
 static int plan_failed(struct author *a, const struct call *call, json_t *errors, struct err *err)
 {
     struct call c = *call; /* asking again moves the calls */
-    CLEANUP(freep) char *previous = xstrdup(call->answer);
+    CLEANUP(freep) char *previous = previous_of(call);
     CLEANUP(freep)
     char *why = str_printf("no usable answer in %u tries: %s", c.attempt, first_error(errors));
 
@@ -256,7 +295,7 @@ static const char *patch_base(const struct search *s, const struct call *c)
 static int no_program(struct author *a, const struct call *call, json_t *errors, struct err *err)
 {
     struct call c = *call;
-    CLEANUP(freep) char *previous = xstrdup(call->answer);
+    CLEANUP(freep) char *previous = previous_of(call);
     CLEANUP(freep)
     char *why = str_printf("no program in %u answer%s: %s", c.attempt, c.attempt == 1 ? "" : "s",
                            first_error(errors));

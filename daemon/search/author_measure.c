@@ -10,6 +10,7 @@
 #include "search/author_priv.h"
 #include "search/forecast.h"
 #include "search/intent.h"
+#include "search/journal.h"
 #include "search/outcome.h"
 
 /*

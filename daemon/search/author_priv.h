@@ -24,12 +24,21 @@ int author_lane_event(struct author *a, const char *type, const struct lane *l, 
                       struct err *err);
 /* Asks the model; what may be told from memory is looked up. */
 int author_ask(struct author *a, struct prompt_ask *ask, struct err *err);
+/* Was a call of this kind ever asked? */
+bool author_has_asked(const struct search *s, enum call_kind kind);
+/* Ends the search: done, or failed where nothing passed although there was something left. */
+int author_finish(struct author *a, const char *reason, struct err *err);
+
+/* ---- author_cycle.c ---- */
+
 /* Begins a cycle of the first free lane, which there must be, on `node`, from program `base`. */
 int author_cycle(struct author *a, uint32_t node, uint32_t base, json_t *more, struct err *err);
 /* The same on a node that is inserted under the root; writes its id. */
 int author_cycle_on_new(struct author *a, const char *title, uint32_t base, const char *why,
                         char id[WORLD_ID_MAX + 1], struct err *err);
-bool author_has_asked(const struct search *s, enum call_kind kind);
+/* Begins the next cycle, or asks what it needs, where a lane is free; *moved stays false where
+ * nothing is to be done. */
+int author_new_cycle(struct author *a, bool *moved, struct err *err);
 
 /* ---- author_answer.c ---- */
 

@@ -39,7 +39,7 @@ struct gifts {
     uint8_t steered[WORLD_NODES_MAX / 8]; /* by node: memory had a hand in it */
 };
 
-void gifts_release(struct gifts *g);
+/* ---- gifts_recall.c ---- */
 
 /*
  * Sources among the relatives of the search's scope as of m->as_of, nearest first, into `m`; and at
@@ -55,6 +55,9 @@ int gifts_recall(const struct search *s, struct memory *m, size_t most, json_t *
  */
 int gifts_look(struct search *s, json_t **event, struct err *err);
 
+/* ---- gifts.c ---- */
+
+void gifts_release(struct gifts *g);
 /* The fold of a stored array; `live` for those of a `shared` event. ERR_CORRUPT. */
 int gifts_apply(struct gifts *g, const json_t *list, bool live, struct err *err);
 /* The fold of a `cycle` event, which may be a gift's. */

@@ -290,37 +290,46 @@ int history_follow(struct history *h, struct kb *kb, const char *search, struct 
     return rc;
 }
 
+static void recall_close(const struct history *given, struct history *used)
+{
+    pthread_mutex_unlock(&used->lock);
+    if (used != given)
+        history_free(used);
+}
+
+/* A history to read from, refreshed and locked: `h`, or one for the occasion where that is NULL. */
+static struct history *recall_open(struct history *h, struct kb *kb, struct err *err)
+{
+    struct history *used = h != NULL ? h : history_new();
+
+    pthread_mutex_lock(&used->lock);
+    if (refresh(used, kb, err) == 0)
+        return used;
+    recall_close(h, used);
+    return NULL;
+}
+
 int history_recall(struct history *h, struct kb *kb, const char *family, const char *device_class,
                    json_t **out, struct err *err)
 {
-    struct history *own = h == NULL ? history_new() : NULL;
-    int rc;
+    struct history *used = recall_open(h, kb, err);
 
-    if (h == NULL)
-        h = own;
-    pthread_mutex_lock(&h->lock);
-    rc = refresh(h, kb, err);
-    if (rc == 0)
-        *out = ledger_recall(h->ledger, family, device_class);
-    pthread_mutex_unlock(&h->lock);
-    history_free(own);
-    return rc;
+    if (used == NULL)
+        return -1;
+    *out = ledger_recall(used->ledger, family, device_class);
+    recall_close(h, used);
+    return 0;
 }
 
 int history_recall_scores(struct history *h, struct kb *kb, json_t **out, struct err *err)
 {
-    struct history *own = h == NULL ? history_new() : NULL;
-    int rc;
+    struct history *used = recall_open(h, kb, err);
 
-    if (h == NULL)
-        h = own;
-    pthread_mutex_lock(&h->lock);
-    rc = refresh(h, kb, err);
-    if (rc == 0)
-        *out = score_past_json(&h->scores);
-    pthread_mutex_unlock(&h->lock);
-    history_free(own);
-    return rc;
+    if (used == NULL)
+        return -1;
+    *out = score_past_json(&used->scores);
+    recall_close(h, used);
+    return 0;
 }
 
 /* ---- Answers ---- */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/plan_answer.h"
+#include "search/thinking.h"
 
 enum {
     TEXT_MAX = 1 << 20,  /* bytes of an answer */
@@ -373,13 +374,19 @@ static int conclude(const struct object_scan *s, struct pick *p, const char *wan
 int json_of_answer(const char *text, const char *wanted, json_t **out, json_t *repairs,
                    struct err *err)
 {
-    struct object_scan s = { .text = text, .len = strlen(text) };
+    const char *said = thinking_skip(text);
+    struct object_scan s = { .text = said };
     struct pick p = { 0 };
     int rc;
 
-    if (s.len > TEXT_MAX)
-        return err_set(err, ERR_LIMIT, "the answer has %zu bytes, at most %d are allowed", s.len,
-                       TEXT_MAX);
+    if (strlen(text) > TEXT_MAX)
+        return err_set(err, ERR_LIMIT, "the answer has %zu bytes, at most %d are allowed",
+                       strlen(text), TEXT_MAX);
+    if (said == NULL)
+        return err_set(err, ERR_INVALID,
+                       "the <think> block that the answer begins with does not end: the answer was "
+                       "cut off inside it");
+    s.len = strlen(said);
     s.copy = xmalloc(s.len + DEPTH_MAX + 1);
     find_objects(&s, wanted, &p);
     rc = conclude(&s, &p, wanted, out, repairs, err);

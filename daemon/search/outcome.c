@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "eval/feedback.h"
 #include "search/forecast.h"
+#include "search/journal.h"
 #include "search/redact.h"
 #include "search/scores.h"
 #include "search/strategy.h"

@@ -10,6 +10,8 @@
 #include "eval/result.h"
 #include "search/search.h"
 
+struct journal;
+
 /* One finished evaluation of the open trial. */
 struct outcome {
     const struct eval_result *result;

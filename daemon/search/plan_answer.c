@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A planner's answer and the schema of it; see plan_answer.h. The kinds of call are rows; the
- * members of an answer are rows too, which the parser and the schema both walk.
- */
-#include "search/plan_answer.h"
+/* What a planner's answer holds, and how it is read; see plan_answer.h. */
+#include "search/plan_impl.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -22,29 +19,31 @@ enum {
 
 /* ---- What an answer holds ---- */
 
-struct plan_kind {
-    enum call_kind kind;
-    const char *name, *cause; /* of the schema; of the edit */
-    unsigned members;         /* bits of the rows below */
-    bool seeds;               /* inserts alone, and more of them */
-};
-
-enum { HAS_SUMMARY = 1, HAS_QUESTIONS = 2, HAS_OPS = 4, HAS_INSIGHTS = 8 };
-
 static const struct plan_kind kinds[] = {
-    { CALL_INIT, "world_model_init", "init", HAS_SUMMARY | HAS_QUESTIONS | HAS_OPS, true },
-    { CALL_PROPOSE, "world_model_propose", "propose", HAS_OPS, false },
-    { CALL_REFINE, "world_model_refine", "refine", HAS_OPS | HAS_INSIGHTS, false },
-    { CALL_TOO_HARD, "world_model_too_hard", "too_hard", HAS_OPS, false },
+    { CALL_INIT, "world_model_init", "init", PLAN_HAS_SUMMARY | PLAN_HAS_QUESTIONS | PLAN_HAS_OPS,
+      true },
+    { CALL_PROPOSE, "world_model_propose", "propose", PLAN_HAS_OPS, false },
+    { CALL_REFINE, "world_model_refine", "refine", PLAN_HAS_OPS | PLAN_HAS_INSIGHTS, false },
+    { CALL_TOO_HARD, "world_model_too_hard", "too_hard", PLAN_HAS_OPS, false },
 };
 
-static const struct plan_kind *kind_find(enum call_kind kind)
+const struct plan_kind *plan_kind_find(enum call_kind kind)
 {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         if (kinds[i].kind == kind)
             return &kinds[i];
     return NULL;
 }
+
+const struct plan_member plan_members[PLAN_MEMBERS] = {
+    { PLAN_HAS_SUMMARY, "kernel_summary" },
+    { PLAN_HAS_QUESTIONS, "open_questions" },
+    { PLAN_HAS_OPS, "ops" },
+    { PLAN_HAS_INSIGHTS, "insights" },
+};
+
+const char *const plan_insight_members[PLAN_INSIGHT_MEMBERS] = { "technique", "statement",
+                                                                 "mechanism", "condition" };
 
 /* An answer being read. */
 struct reading {
@@ -133,13 +132,10 @@ static void read_questions(struct reading *r, json_t *v)
     }
 }
 
-/* Members of an insight: what a model may say. Links to evidence are the system's. */
-static const char *const insight_members[] = { "technique", "statement", "mechanism", "condition" };
-
 static bool is_insight_member(const char *key)
 {
-    for (size_t i = 0; i < ARRAY_LEN(insight_members); i++)
-        if (strcmp(insight_members[i], key) == 0)
+    for (size_t i = 0; i < PLAN_INSIGHT_MEMBERS; i++)
+        if (strcmp(plan_insight_members[i], key) == 0)
             return true;
     return false;
 }
@@ -165,9 +161,9 @@ static void read_insight(struct reading *r, size_t number, json_t *v)
         else if (!json_is_null(field))
             refuse(r, "'%s' of insight %zu must be a text", key, number);
     }
-    for (size_t i = 0; i < 2; i++)
-        if (json_object_get(insight, insight_members[i]) == NULL && r->n == before)
-            refuse(r, "insight %zu needs the text '%s'", number, insight_members[i]);
+    for (size_t i = 0; i < PLAN_INSIGHT_REQUIRED; i++)
+        if (json_object_get(insight, plan_insight_members[i]) == NULL && r->n == before)
+            refuse(r, "insight %zu needs the text '%s'", number, plan_insight_members[i]);
     json_array_append_new(r->out->insights, insight);
 }
 
@@ -299,16 +295,6 @@ static void read_ops(struct reading *r, json_t *ops, uint64_t round)
 
 /* ---- The whole ---- */
 
-static const struct member {
-    unsigned bit;
-    const char *name;
-} members[] = {
-    { HAS_SUMMARY, "kernel_summary" },
-    { HAS_QUESTIONS, "open_questions" },
-    { HAS_OPS, "ops" },
-    { HAS_INSIGHTS, "insights" },
-};
-
 static void check_members(struct reading *r, json_t *object)
 {
     const char *key;
@@ -318,9 +304,9 @@ static void check_members(struct reading *r, json_t *object)
         bool known = false;
         char seen[80];
 
-        for (size_t i = 0; i < ARRAY_LEN(members); i++)
-            known =
-                known || ((r->kind->members & members[i].bit) && strcmp(members[i].name, key) == 0);
+        for (size_t i = 0; i < PLAN_MEMBERS; i++)
+            known = known || ((r->kind->members & plan_members[i].bit) &&
+                              strcmp(plan_members[i].name, key) == 0);
         if (strcmp(key, "active_leaf_id") == 0)
             json_array_append_new(
                 r->out->repairs,
@@ -334,11 +320,11 @@ static void check_members(struct reading *r, json_t *object)
 static void read_object(struct reading *r, json_t *object, uint64_t round)
 {
     check_members(r, object);
-    if (r->kind->members & HAS_SUMMARY)
+    if (r->kind->members & PLAN_HAS_SUMMARY)
         read_summary(r, json_object_get(object, "kernel_summary"));
-    if (r->kind->members & HAS_QUESTIONS)
+    if (r->kind->members & PLAN_HAS_QUESTIONS)
         read_questions(r, json_object_get(object, "open_questions"));
-    if (r->kind->members & HAS_INSIGHTS)
+    if (r->kind->members & PLAN_HAS_INSIGHTS)
         read_insights(r, json_object_get(object, "insights"));
     read_ops(r, json_object_get(object, "ops"), round);
 }
@@ -362,7 +348,7 @@ int plan_answer_parse(enum call_kind kind, const char *text, uint64_t round, boo
                                   .questions = json_array(),
                                   .insights = json_array(),
                                   .repairs = json_array() };
-    struct reading r = { .kind = kind_find(kind),
+    struct reading r = { .kind = plan_kind_find(kind),
                          .flat = flat,
                          .out = &answer,
                          .errors = errors,
@@ -392,160 +378,4 @@ void plan_answer_release(struct plan_answer *a)
     json_decref(a->repairs);
     world_edit_release(&a->edit);
     memset(a, 0, sizeof(*a));
-}
-
-/* ---- The schema ---- */
-
-static json_t *type_of(const char *type, bool may_be_null, const char *help)
-{
-    json_t *j = may_be_null ? json_pack("{s:[s, s]}", "type", type, "null")
-                            : json_pack("{s:s}", "type", type);
-
-    if (help)
-        json_object_set_new(j, "description", json_string(help));
-    return j;
-}
-
-/* An object with exactly these members; takes `properties`. */
-static json_t *object_of(json_t *properties)
-{
-    json_t *required = json_array(), *v;
-    const char *key;
-
-    json_object_foreach (properties, key, v)
-        json_array_append_new(required, json_string(key));
-    return json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties, "required",
-                     required, "additionalProperties", 0);
-}
-
-static json_t *list_of(json_t *items)
-{
-    return json_pack("{s:s, s:o}", "type", "array", "items", items);
-}
-
-/* The properties of a node, or of its action, that the world model's table has. */
-static void add_fields(json_t *properties, bool in_action)
-{
-    for (const struct world_field *f = world_fields; f->name; f++) {
-        char help[64] = "";
-
-        if (f->in_action != in_action || f->bit == WORLD_SET_EXPECTED)
-            continue;
-        if (f->type != WORLD_FIELD_TEXT)
-            snprintf(help, sizeof(help), "from %g to %g", f->min, f->max);
-        else
-            snprintf(help, sizeof(help), "at most %zu bytes", f->text_max);
-        json_object_set_new(properties, f->name,
-                            type_of(f->type == WORLD_FIELD_TEXT  ? "string"
-                                    : f->type == WORLD_FIELD_INT ? "integer"
-                                                                 : "number",
-                                    true, help));
-    }
-}
-
-static json_t *action_schema(void)
-{
-    json_t *properties = json_object(), *action;
-
-    add_fields(properties, true);
-    json_object_set_new(properties, "expected_vs_baseline_factor",
-                        type_of("number", true, "expected speed as a multiple of the baseline's"));
-    json_object_set_new(properties, "expected_sd",
-                        type_of("number", true, "standard deviation of its natural logarithm"));
-    action = object_of(properties);
-    json_object_set_new(action, "type", json_pack("[s, s]", "object", "null"));
-    return action;
-}
-
-static json_t *node_schema(bool is_new)
-{
-    json_t *properties = json_object();
-
-    if (is_new) {
-        json_object_set_new(properties, "node_id", type_of("string", true, "null: one is given"));
-        json_object_set_new(properties, "kind",
-                            json_pack("{s:s, s:[s, s]}", "type", "string", "enum",
-                                      world_kind_name(WORLD_DECISION),
-                                      world_kind_name(WORLD_LEAF)));
-        json_object_set_new(
-            properties, "commitments",
-            list_of(object_of(json_pack("{s:o, s:o}", "param", type_of("string", false, NULL),
-                                        "value", type_of("string", false, NULL)))));
-    }
-    add_fields(properties, false);
-    json_object_set_new(properties, "action", action_schema());
-    return object_of(properties);
-}
-
-/* One operation; `target` is the name of its node, `more` (taken) its other members. */
-static json_t *op_schema(const char *name, const char *target, json_t *more)
-{
-    json_t *properties = json_pack("{s:{s:s, s:[s]}, s:o}", "op", "type", "string", "enum", name,
-                                   target, type_of("string", false, NULL));
-
-    json_object_update(properties, more);
-    json_decref(more);
-    return object_of(properties);
-}
-
-static json_t *ops_schema(const struct plan_kind *kind)
-{
-    json_t *any = json_array(), *patch;
-
-    json_array_append_new(
-        any, op_schema("insert_node", "parent_id",
-                       json_pack("{s:o, s:o}", "parent_solution_id",
-                                 type_of("string", true, "program attached to the parent, or null"),
-                                 "node", node_schema(true))));
-    if (!kind->seeds) {
-        patch = node_schema(false);
-        json_object_set_new(patch, "type", json_pack("[s, s]", "object", "null"));
-        json_array_append_new(any, op_schema("update_node", "node_id",
-                                             json_pack("{s:o}", "patch", node_schema(false))));
-        json_array_append_new(any, op_schema("split_node", "node_id",
-                                             json_pack("{s:o, s:o}", "parent_patch", patch,
-                                                       "children", list_of(node_schema(true)))));
-        json_array_append_new(
-            any, op_schema("abandon_node", "node_id",
-                           json_pack("{s:o}", "reason", type_of("string", false, NULL))));
-    }
-    return list_of(json_pack("{s:o}", "anyOf", any));
-}
-
-static json_t *insights_schema(void)
-{
-    json_t *properties = json_object();
-
-    for (size_t i = 0; i < ARRAY_LEN(insight_members); i++)
-        json_object_set_new(properties, insight_members[i], type_of("string", i >= 2, NULL));
-    return list_of(object_of(properties));
-}
-
-static json_t *member_schema(const struct plan_kind *kind, unsigned bit)
-{
-    switch (bit) {
-    case HAS_SUMMARY:
-        return type_of("string", false, "what the kernel computes and what bounds it");
-    case HAS_QUESTIONS:
-        return list_of(type_of("string", false, NULL));
-    case HAS_OPS:
-        return ops_schema(kind);
-    case HAS_INSIGHTS:
-        return insights_schema();
-    }
-    assert(false);
-    return NULL;
-}
-
-json_t *plan_answer_schema(enum call_kind kind, const char **name)
-{
-    const struct plan_kind *row = kind_find(kind);
-    json_t *properties = json_object();
-
-    assert(row != NULL); /* as above */
-    for (size_t i = 0; i < ARRAY_LEN(members); i++)
-        if (row->members & members[i].bit)
-            json_object_set_new(properties, members[i].name, member_schema(row, members[i].bit));
-    *name = row->name;
-    return object_of(properties);
 }

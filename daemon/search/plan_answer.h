@@ -17,7 +17,8 @@ enum { PLAN_QUESTIONS_MAX = 8, PLAN_INSIGHTS_MAX = 4, PLAN_SUMMARY_MAX = 4000 };
 /* The object in a text that has the member `wanted` (NULL: the first object), whatever is around
  * it. `repairs` (an array, appended to) says what was mended: fences, trailing commas, comments,
  * brackets missing at the very end. ERR_INVALID says where it cannot be read; a text that ends
- * inside a string is never mended. Owned. */
+ * inside a string is never mended. A think block before it (thinking.h) is passed over, and its
+ * lines do not count. Owned. */
 int json_of_answer(const char *text, const char *wanted, json_t **out, json_t *repairs,
                    struct err *err);
 

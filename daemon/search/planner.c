@@ -13,6 +13,7 @@
 #include "search/graft.h"
 #include "search/history.h"
 #include "search/intent.h"
+#include "search/journal.h"
 #include "search/outcome.h"
 #include "search/place.h"
 
@@ -92,7 +93,9 @@ static int begin(struct journal *j, struct err *err)
         json_decref(event);
         return -1;
     }
-    if (journal_add(j, json_pack("{s:s}", "type", "started"), err) != 0) {
+    /* one that was paused before its first step runs already */
+    if (s->state == SEARCH_QUEUED &&
+        journal_add(j, json_pack("{s:s}", "type", "started"), err) != 0) {
         json_decref(event);
         return -1;
     }
@@ -495,7 +498,7 @@ int planner_step(struct journal *j, struct err *err)
 {
     struct search *s = j->search;
 
-    if (s->next_seq == 0 && begin(j, err) != 0)
+    if (!s->begun && s->state != SEARCH_PAUSED && begin(j, err) != 0)
         return -1;
     while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL) {
         const char *why = search_exhausted(s), *cycle_over = NULL;

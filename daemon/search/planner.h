@@ -11,6 +11,8 @@
 
 #include "search/search.h"
 
+struct journal;
+
 /*
  * Adds events to the journal until the search has an open trial or is over. A queued search is
  * started; one with an open trial is left as it is. ERR_CORRUPT, ERR_IO, ERR_NOMEM.

@@ -199,6 +199,25 @@ void prompts_free(struct prompts *p)
     free(p);
 }
 
+int prompts_export(const char *dir, struct err *err)
+{
+    for (size_t i = 0; i < prompt_files_n; i++) {
+        CLEANUP(freep) char *path = str_printf("%s/%s", dir, prompt_files[i].name);
+
+        if (file_exists(path))
+            return err_set(err, ERR_CONFLICT, "'%s' is there already; nothing was written", path);
+    }
+    if (file_mkdirs(dir, err) != 0)
+        return -1;
+    for (size_t i = 0; i < prompt_files_n; i++) {
+        CLEANUP(freep) char *path = str_printf("%s/%s", dir, prompt_files[i].name);
+
+        if (file_write(path, prompt_files[i].text, prompt_files[i].len, 0644, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* ---- What a call is about ---- */
 
 /* The trial whose program a finished cycle is told of. */

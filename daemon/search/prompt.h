@@ -22,6 +22,13 @@ struct prompts;
 int prompts_load(const char *dir, struct prompts **out, struct err *err);
 void prompts_free(struct prompts *p); /* NULL is fine */
 
+/*
+ * Writes the built-in templates into a folder, made when missing, for a user to change. Overwrites
+ * nothing: ERR_CONFLICT when one of the names is taken there, and then no file was written. ERR_IO.
+ * Thread: blocks.
+ */
+int prompts_export(const char *dir, struct err *err);
+
 enum { PROMPT_PARENTS_MAX = 4 };
 
 /* What a call is about, beyond the folded state; borrowed. */

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "search/artifact.h"
 #include "search/prompt_impl.h"
+#include "search/strategy.h"
 
 /* A JSON value as it is written in a row; long ones are cut. */
 static void add_value(struct buf *row, const json_t *v, size_t max)
@@ -301,7 +302,9 @@ int section_grammar(const struct prompt_view *v, size_t budget, struct buf *out,
 {
     const json_t *build = json_object_get(v->brief, "build");
     const char *language = jsonx_str(build, "language", v->s->scope.language);
-    const char *text = artifact_grammar(language, true);
+    /* Independent samples have no program to change. It is the strategy that counts, not the call:
+     * the prefix is the same for all calls of a search. */
+    const char *text = artifact_grammar(language, v->s->strategy->first != CALL_SAMPLE);
 
     (void)err;
     if (text == NULL)

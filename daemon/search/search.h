@@ -8,8 +8,10 @@
  * measured), the last; 3. the lane of an open trial is in a cycle; 4. the champion is a measured
  * trial with status ok.
  *
- *     queued -> running <-> paused          (waiting: running, held up by its environment; `reason`
- * says by what) |  \-> done | failed | cancelled
+ *     queued -> running <-> paused
+ *        |  \-> done | failed | cancelled
+ *
+ * A running search that its environment holds up is shown as waiting; `reason` says by what.
  *
  * Thread: one at a time; `lock` is held by whoever reads or changes a search that others can see.
  */
@@ -62,6 +64,8 @@ const char *search_state_name(enum search_state s);
 enum search_state search_state_from_name(const char *name);
 /* Done, failed or cancelled: nothing will change any more. */
 bool search_is_over(enum search_state s);
+/* Does the drawing above have this move? */
+bool search_state_may_become(enum search_state from, enum search_state to);
 
 /* What the user asked for. Owned strings. */
 struct search_spec {
@@ -96,6 +100,10 @@ struct search_scope {
     double read_gbs, fma_gflops; /* of the device, for the roofline; 0 when unknown */
 };
 
+/* Free the members and leave zeros. */
+void search_spec_release(struct search_spec *spec);
+void search_scope_release(struct search_scope *scope);
+
 struct history;
 
 struct search {
@@ -114,6 +122,7 @@ struct search {
     /* The fold. */
     uint64_t next_seq;
     enum search_state state;
+    bool begun;   /* memory was asked, or it was settled that it is not */
     char *reason; /* of the last change of state, "" for none */
     struct world *world;
     struct engine
@@ -122,7 +131,7 @@ struct search {
     struct calls calls;
     struct {
         char hash[65];
-        uint64_t seq; /* of its event */
+        uint64_t seq;          /* of its event */
     } texts[SEARCH_TEXTS_MAX]; /* the newest texts that prompts begin with */
     size_t n_texts;
     char *summary;         /* a model's, of the kernel; "" */
@@ -214,23 +223,6 @@ int search_memory_free_engine(struct search *s, struct engine **out, struct err 
 /* Remembers the daemon's own time spent on one evaluation. */
 void search_note_overhead(struct search *s, uint64_t own_ns, uint64_t sync_ns, uint64_t launch_ns);
 
-/* ---- Events ---- */
-
-/* Collects the events of one step: applies each at once and puts it into the batch. */
-struct journal {
-    struct search *search;
-    struct kb_batch *batch;
-    const struct clock *clock;
-    json_t *events; /* array, for notifications; owned */
-};
-
-int journal_open(struct journal *j, struct search *s, const struct clock *clock, struct err *err);
-/* Adds `event` (stolen): {"type": ...}; fills seq and at. ERR_CORRUPT, ERR_NOMEM. */
-int journal_add(struct journal *j, json_t *event, struct err *err);
-/* One synced write; on failure the search no longer matches the base and must be loaded again. */
-int journal_commit(struct journal *j, struct err *err);
-void journal_close(struct journal *j);
-
 /* The search's document with its present state and summary, for the same batch as a change of
  * state. */
 json_t *search_summary(const struct search *s);
@@ -239,9 +231,9 @@ json_t *search_summary(const struct search *s);
 
 json_t *search_show_json(const struct search *s);
 json_t *search_tree_json(const struct search *s);
-/* model_json.c: {summary, questions[], programs[{program, id, parent, note, from, model, tunables[],
- * evaluations, objective, status, node}], lanes[], waiting[], calls}; null without a language
- * model. */
+/* model_json.c: {summary, questions[], programs[{program, id, parent, note, from, model,
+ * tunables[], evaluations, objective, status, node}], lanes[], waiting[], calls}; null without a
+ * language model. */
 json_t *search_model_json(const struct search *s);
 /* search_warm.c: what was gained over the baseline in all, by what was adopted from memory, and by
  * this search on top of that, {total, adopted, added, log{}, adoptions}; null without a best. */

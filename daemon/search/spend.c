@@ -7,6 +7,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "search/journal.h"
 #include "search/search.h"
 #include "search/stop.h"
 

@@ -15,6 +15,7 @@
 #include "search/gifts.h"
 #include "search/graft_model.h"
 #include "search/history.h"
+#include "search/journal.h"
 #include "search/strategy.h"
 #include "search/trust.h"
 

@@ -16,12 +16,31 @@ static const struct {
 #undef X
 };
 
+/* A message that was too long ends between characters: it may go into JSON. `n` is the length that
+ * it would have. */
+static void trim(struct err *err, int n)
+{
+    size_t end = sizeof(err->msg) - 1, from = end, need;
+
+    if (n < 0 || (size_t)n <= end)
+        return;
+    while (from > 0 && ((unsigned char)err->msg[from - 1] & 0xc0) == 0x80)
+        from--;
+    if (from == 0 || (unsigned char)err->msg[--from] < 0xc0)
+        return; /* a character of one byte, or no UTF-8 */
+    need = (unsigned char)err->msg[from] >= 0xf0   ? 4
+           : (unsigned char)err->msg[from] >= 0xe0 ? 3
+                                                   : 2;
+    if (end - from < need)
+        err->msg[from] = '\0';
+}
+
 int err_set(struct err *err, enum err_code code, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+    trim(err, vsnprintf(err->msg, sizeof(err->msg), fmt, ap));
     va_end(ap);
     err->code = code;
     return -1;
@@ -40,7 +59,8 @@ int err_ctx(struct err *err, const char *fmt, ...)
     if (n < 0)
         n = 0;
     if ((size_t)n < sizeof(err->msg))
-        snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s", old);
+        n += snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s", old);
+    trim(err, n);
     return -1;
 }
 

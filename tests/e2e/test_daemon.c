@@ -262,6 +262,60 @@ static void a_bad_start_says_why(void **state)
     assert_false(file_exists(e->socket));
 }
 
+/* Every option of the command line has its place in the daemon's page and in its man page. */
+static void its_help_and_its_pages_agree(void **state)
+{
+    struct e2e *e = *state;
+    const char *help[] = { "--help", NULL };
+    CLEANUP(buf_release)
+    struct buf text = { .max = 1 << 16 },
+               page = { .max = 1 << 20 }, man = { .max = 1 << 20 };
+    size_t n = 0;
+    struct err err;
+
+    assert_int_equal(e2e_run(e, help), 0);
+    assert_ok(file_read(e->log, &text, &err), err);
+    assert_ok(file_read(KS_SOURCE_DIR "/docs/daemon.md", &page, &err), err);
+    assert_ok(file_read(KS_SOURCE_DIR "/docs/man/ksearchd.8", &man, &err), err);
+    for (const char *at = buf_str(&text); (at = strstr(at, "\n  --")) != NULL; n++) {
+        char name[40], escaped[80];
+        size_t len = 0;
+
+        at += 3;
+        snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, " "), at);
+        for (const char *c = name; *c != '\0'; c++)
+            len += (size_t)snprintf(escaped + len, sizeof(escaped) - len, "%s%c",
+                                    *c == '-' ? "\\" : "", *c);
+        if (strstr(buf_str(&page), name) == NULL || strstr(buf_str(&man), escaped) == NULL)
+            fail_msg("docs/daemon.md or docs/man/ksearchd.8 lacks %s", name);
+    }
+    assert_true(n >= 10);
+}
+
+/* Prompts to change: once written, a daemon starts with them, and a second time is refused. */
+static void its_prompts_are_written_once(void **state)
+{
+    struct e2e *e = *state;
+    CLEANUP(freep) char *dir = str_printf("%s/prompts", e->dir);
+    CLEANUP(freep) char *option = str_printf("llm_prompts = %s\n", dir);
+    CLEANUP(freep) char *code = str_printf("%s/code.md", dir);
+    const char *print[] = { "--print-prompts", dir, NULL };
+    const char *run[] = { "--config", e->config, "--data", e->data, "--socket", e->socket, NULL };
+    struct err err;
+
+    assert_int_equal(e2e_run(e, print), 0);
+    e2e_expect_log(e, "the prompts are in");
+    assert_true(file_exists(code));
+    assert_int_equal(e2e_run(e, print), 4);
+    e2e_expect_log(e, "is there already; nothing was written");
+    e2e_configure(e, option);
+    e2e_start(e);
+    assert_int_equal(e2e_stop(e), 0);
+    assert_ok(file_write(code, "{{actoin}}", 10, 0600, &err), err);
+    assert_int_equal(e2e_run(e, run), 2);
+    e2e_expect_log(e, "/code.md line 1: there is no section actoin");
+}
+
 /* The processor is measured on first need, once, however many ask meanwhile. */
 static void the_processor_is_probed_once_on_first_need(void **state)
 {
@@ -453,6 +507,8 @@ int main(void)
         CASE(a_killed_daemon_is_followed_without_loss),
         CASE(insights_that_say_the_same_are_shown_together),
         CASE(a_bad_start_says_why),
+        CASE(its_help_and_its_pages_agree),
+        CASE(its_prompts_are_written_once),
         CASE(the_processor_is_probed_once_on_first_need),
         CASE(a_probe_that_fails_says_why_and_stores_nothing),
         CASE(stopping_cancels_what_does_not_end),

@@ -2,6 +2,7 @@
 /* Pages and names that must agree with the tables. */
 #include "unit/test.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -104,6 +105,122 @@ static void daemon_page_has_every_option(void **state)
     conf_free(c);
 }
 
+/* ---- Pages that name tests and other pages ---- */
+
+/* "sched_author" is tests/unit/sched/test_author.c: the prefixes of test programs and where their
+ * files are. */
+static char *test_file(const char *program)
+{
+    static const struct {
+        const char *prefix, *folder;
+    } rows[] = {
+        { "sched_", "unit/sched" },         { "test_search_", "unit/search" },
+        { "test_llm_", "unit/llm" },        { "test_eval_", "unit/daemon" },
+        { "test_daemon_", "unit/daemon" },  { "test_harness_", "unit/harness" },
+        { "test_hostile", "unit/harness" }, { "test_kb_", "unit/kb" },
+        { "test_retune_", "unit/retune" },  { "client_", "unit/client" },
+        { "base_", "unit/base" },           { "e2e_", "e2e" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (str_has_prefix(program, rows[i].prefix)) {
+            const char *rest = program + strlen(rows[i].prefix);
+
+            return str_printf(KS_SOURCE_DIR "/tests/%s/test_%s.c", rows[i].folder,
+                              *rest ? rest : "hostile");
+        }
+    return NULL;
+}
+
+/* Does the test program have this case? */
+static bool has_case(const char *program, const char *name)
+{
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
+    CLEANUP(freep) char *path = test_file(program);
+    CLEANUP(freep) char *begin = str_printf("static void %s(void **state)", name);
+    CLEANUP(freep) char *used = str_printf("(%s)", name);
+    struct err err;
+
+    return path != NULL && file_read(path, &text, &err) == 0 &&
+           strstr(buf_str(&text), begin) != NULL && strstr(buf_str(&text), used) != NULL;
+}
+
+/* "`program/case`" anywhere in the page: the case exists, and is run. */
+static void tests_that_a_page_names_exist(void **state)
+{
+    CLEANUP(buf_release) struct buf page = { .max = 1 << 20 };
+    size_t n = 0;
+
+    (void)state;
+    load(KS_SOURCE_DIR "/docs/weaknesses.md", &page);
+    for (const char *at = buf_str(&page); (at = strchr(at, '`')) != NULL; at++) {
+        char program[64], name[120];
+        int len = 0;
+
+        if (sscanf(at, "`%63[a-z0-9_]/%119[a-z0-9_]`%n", program, name, &len) != 2 || len == 0 ||
+            test_file(program) == NULL)
+            continue;
+        if (!has_case(program, name))
+            fail_msg("docs/weaknesses.md names %s/%s, which there is not", program, name);
+        at += len - 1;
+        n++;
+    }
+    assert_true(n >= 80);
+}
+
+/* Every row that it promises is there. */
+static void weaknesses_are_all_told(void **state)
+{
+    static const struct {
+        char letter;
+        int n;
+    } rows[] = { { 'W', 41 }, { 'T', 7 }, { 'A', 11 } };
+    CLEANUP(buf_release) struct buf page = { .max = 1 << 20 };
+
+    (void)state;
+    load(KS_SOURCE_DIR "/docs/weaknesses.md", &page);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        for (int k = 1; k <= rows[i].n; k++) {
+            CLEANUP(freep) char *row = str_printf("\n| %c%d | ", rows[i].letter, k);
+
+            if (strstr(buf_str(&page), row) == NULL)
+                fail_msg("docs/weaknesses.md has no row %c%d", rows[i].letter, k);
+        }
+}
+
+/* Links of one page to files of the project; returns how many there were. */
+static size_t check_links(const char *dir, const char *name)
+{
+    CLEANUP(freep) char *path = str_printf("%s/%s", dir, name);
+    CLEANUP(buf_release) struct buf page = { .max = 1 << 20 };
+    size_t n = 0;
+
+    load(path, &page);
+    for (const char *at = buf_str(&page); (at = strstr(at, "](")) != NULL; at++, n++) {
+        size_t len = strcspn(at + 2, ")#");
+        CLEANUP(freep) char *to = str_printf("%s/%.*s", dir, (int)len, at + 2);
+
+        if (strncmp(at + 2, "http", 4) != 0 && len > 0 && !file_exists(to))
+            fail_msg("%s links to '%.*s', which there is not", name, (int)len, at + 2);
+    }
+    return n;
+}
+
+static void links_lead_somewhere(void **state)
+{
+    DIR *d = opendir(KS_SOURCE_DIR "/docs");
+    size_t n = check_links(KS_SOURCE_DIR, "README.md");
+    const struct dirent *e;
+
+    (void)state;
+    assert_non_null(d);
+    while ((e = readdir(d)) != NULL)
+        if (str_has_suffix(e->d_name, ".md"))
+            n += check_links(KS_SOURCE_DIR "/docs", e->d_name);
+    closedir(d);
+    assert_true(n > 60);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +228,9 @@ int main(void)
         cmocka_unit_test(rows_are_complete_and_unique),
         cmocka_unit_test(names_are_those_of_the_protocol),
         cmocka_unit_test(daemon_page_has_every_option),
+        cmocka_unit_test(tests_that_a_page_names_exist),
+        cmocka_unit_test(weaknesses_are_all_told),
+        cmocka_unit_test(links_lead_somewhere),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -275,18 +275,7 @@ static struct base base_open(const char *dir)
 
 static void base_close(struct base *b)
 {
-    struct search_scope *s = &b->scope;
-
-    free(s->family);
-    free(s->shape);
-    free(s->dtype);
-    free(s->language);
-    free(s->bottleneck);
-    free(s->device_class);
-    free(s->toolchain);
-    free(s->march);
-    json_decref(s->features);
-    json_decref(s->relatives);
+    search_scope_release(&b->scope);
     json_decref(b->device);
     kb_close(b->kb);
 }

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "search/author.h"
+#include "search/journal.h"
 #include "search/outcome.h"
 #include "search/planner.h"
 #include "unit/test.h"
@@ -88,12 +89,12 @@ static json_t *lab_brief(const struct lab_run *run)
 static struct search *store_search(struct lab *lab, const struct lab_run *run)
 {
     json_t *space = lab->strategy ? json_pack("{s:[]}", "parameters") : lab_space(), *doc;
-    json_t *program = json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", "c", "settings", "-O3",
-                                "source",
-                                lab->strategy == NULL ? "int ks_kernel;"
-                                : lab->seed_source    ? lab->seed_source
-                                                      : LAB_SEED_SOURCE,
-                                "family", "lab", "space", space);
+    json_t *program =
+        json_pack("{s:s, s:s, s:s, s:s, s:O}", "language", "c", "settings", "-O3", "source",
+                  lab->strategy == NULL ? "int ks_kernel;"
+                  : lab->seed_source    ? lab->seed_source
+                                        : LAB_SEED_SOURCE,
+                  "family", "lab", "space", space);
     struct search_scope scope = {
         .family = "lab",
         .shape = (char *)run->shape,
@@ -328,8 +329,7 @@ static const struct call *last_unanswered(const struct search *s)
 /* All that is asked is answered in one write; NULL of the model leaves a call open. */
 static bool answer_calls(struct lab *lab, struct search **s)
 {
-    const struct call *c =
-        lab->slow ? last_unanswered(*s) : calls_unanswered(&(*s)->calls, 0);
+    const struct call *c = lab->slow ? last_unanswered(*s) : calls_unanswered(&(*s)->calls, 0);
     struct journal j;
     struct err err;
 

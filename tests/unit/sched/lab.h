@@ -29,11 +29,11 @@ struct lab {
     /* With a language model (lab_llm.h): who answers, and what a program is worth. */
     char *(*model)(struct lab *lab, const struct llm_request *req);
     void *model_ctx;
-    const char *strategy;   /* with a language model; NULL: the built-in proposer */
+    const char *strategy;    /* with a language model; NULL: the built-in proposer */
     const char *seed_source; /* what it begins with; NULL: LAB_SEED_SOURCE */
-    bool slow; /* one answer at a time arrives, the one that was asked for last */
+    bool slow;               /* one answer at a time arrives, the one that was asked for last */
     double noise; /* deviation of the log of what is measured, in duels of either side; 0: exact */
-    uint32_t lanes, window; /* 0: 1 */
+    uint32_t lanes, window;                  /* 0: 1 */
     void (*limit)(struct search_spec *spec); /* sets other budgets; NULL: none */
     size_t asked;                            /* requests that were put to it, lost ones included */
     size_t crash_at;   /* after this many writes the search is dropped and loaded again; 0: never */

@@ -341,8 +341,8 @@ static void play(struct player *p)
 
 static void t5_two_tasks_on_one_device_take_turns(void **state)
 {
-    CLEANUP(freep) char *dirs[2] = { str_printf("%s/a", (char *)*state),
-                                     str_printf("%s/b", (char *)*state) };
+    CLEANUP(freep)
+    char *dirs[2] = { str_printf("%s/a", (char *)*state), str_printf("%s/b", (char *)*state) };
     struct player players[2] = { { .turn = { .go = go }, .lab = { .lanes = 3, .slow = true } },
                                  { .turn = { .go = go }, .lab = { .lanes = 2 } } };
     struct turns *turns = turns_new();
@@ -385,7 +385,8 @@ static void limit(struct search_spec *spec)
 {
     spec->budget_tokens = limit_tokens;
     spec->budget_usd_q = limit_usd_q;
-    spec->budget_given = (limit_tokens ? 1u << SPEND_TOKENS : 0) | (limit_usd_q ? 1u << SPEND_USD : 0);
+    spec->budget_given =
+        (limit_tokens ? 1u << SPEND_TOKENS : 0) | (limit_usd_q ? 1u << SPEND_USD : 0);
 }
 
 static struct search *with_budget(struct lab *lab, const char *id, uint64_t evals, uint32_t lanes)
@@ -444,6 +445,25 @@ static void t6_budgets_of_tokens_and_money_end_cleanly(void **state)
         search_free(s);
     }
     limit_tokens = limit_usd_q = 0;
+    lab_close(&lab);
+}
+
+static void limit_to_nothing(struct search_spec *spec)
+{
+    spec->budget_given = 1u << SPEND_TOKENS;
+}
+
+static void t6_a_budget_of_no_tokens_asks_nothing(void **state)
+{
+    struct lab lab = { .limit = limit_to_nothing };
+    struct search *s;
+
+    lab_at(&lab, *state, "world-model", script_sensible);
+    s = with_budget(&lab, "s1", 10, 1);
+    check_clean_end(s);
+    assert_string_equal(s->reason, "the budget of tokens is used up");
+    assert_int_equal(s->calls.n, 0);
+    search_free(s);
     lab_close(&lab);
 }
 
@@ -637,6 +657,7 @@ int main(void)
         T(t5_two_tasks_on_one_device_take_turns),
         T(t6_budgets_of_evaluations_end_cleanly),
         T(t6_budgets_of_tokens_and_money_end_cleanly),
+        T(t6_a_budget_of_no_tokens_asks_nothing),
         T(t7_numbers_of_answers_conform),
         T(t7_what_is_no_number_is_refused),
         T(t7_lexicographic_choices_conform),

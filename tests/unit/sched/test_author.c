@@ -420,8 +420,9 @@ static void a_slower_node_closes_and_its_child_starts_from_it(void **state)
 /* A good operation and two bad ones; later the good one alone, under the same id. */
 static char *mends_itself(struct lab *lab, const struct llm_request *req)
 {
-    static const char good[] = "{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":"
-                               "\"g1\",\"action\":{\"title\":\"step H\",\"score_0_to_1\":0.9}}}";
+    static const char good[] =
+        "{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":"
+        "\"g1\",\"action\":{\"title\":\"step H\",\"score_0_to_1\":0.9}}}";
     char name[61];
 
     if (strcmp(req->kind, "init") != 0 || req->attempt == 3)
@@ -461,9 +462,10 @@ static char *untidy(struct lab *lab, const struct llm_request *req)
 {
     if (strcmp(req->kind, "init") != 0)
         return script_sensible(lab, req);
-    return xstrdup("Here is the plan:\n```json\n{\"ops\": [{\"op\": \"insert_node\", \"parent_id\": "
-                   "\"root\", \"node\": {\"node_id\": \"u1\", \"action\": {\"title\": \"step A\", "
-                   "\"score_0_to_1\": \"0.8\",}}},]}\n```\nGood luck!");
+    return xstrdup(
+        "Here is the plan:\n```json\n{\"ops\": [{\"op\": \"insert_node\", \"parent_id\": "
+        "\"root\", \"node\": {\"node_id\": \"u1\", \"action\": {\"title\": \"step A\", "
+        "\"score_0_to_1\": \"0.8\",}}},]}\n```\nGood luck!");
 }
 
 static void repairs_are_counted(void **state)
@@ -478,6 +480,59 @@ static void repairs_are_counted(void **state)
     assert_true(repairs >= 2);
     assert_true(fabs(world_get(s->world, world_find(s->world, "u1"))->action.score - 0.8) < 1e-9);
     done(&lab, s, events);
+}
+
+/* Who was asked for what. */
+struct askings {
+    unsigned plans, repairs, programs;
+};
+
+/* Never a plan, and a new program at every call. */
+static char *plans_nothing(struct lab *lab, const struct llm_request *req)
+{
+    struct askings *n = lab->model_ctx;
+    CLEANUP(freep) char *tags = str_printf("call=%llu", (unsigned long long)script_call(req));
+
+    n->plans += req->role == LLM_PLANNER;
+    n->repairs += req->role == LLM_EDITOR;
+    n->programs += req->role == LLM_CODER;
+    if (req->schema == NULL) {
+        assert_int_equal(req->role, LLM_CODER);
+        return script_program(0.01 * (double)script_call(req), tags, false);
+    }
+    assert_int_equal(req->role, req->attempt > 1 ? LLM_EDITOR : LLM_PLANNER);
+    return xstrdup("It all depends.");
+}
+
+static void without_a_plan_the_search_begins_with_a_plain_tree(void **state)
+{
+    struct lab lab = { 0 };
+    struct askings n = { 0 };
+    struct search *s = search_with(&lab, *state, plans_nothing, &n, 1, 8);
+    json_t *events = lab_events(s), *ev;
+    size_t i, inits = 0, cycles = 0;
+
+    json_array_foreach (events, i, ev) {
+        inits += is_kind(ev, "init");
+        cycles += is_type(ev, "cycle") && strncmp(jsonx_str(ev, "node", ""), "plain", 5) == 0;
+    }
+    assert_int_equal(inits, CALL_TRIES_MAX);
+    assert_true(world_find(s->world, "plain1") != WORLD_NONE);
+    assert_true(world_find(s->world, "plain3") != WORLD_NONE);
+    assert_true(cycles >= 1);
+    assert_int_equal(search_measured(s), 8);
+    done(&lab, s, events);
+}
+
+static void repairs_of_plans_are_asked_of_the_editor(void **state)
+{
+    struct lab lab = { 0 };
+    struct askings n = { 0 };
+    struct search *s = search_with(&lab, *state, plans_nothing, &n, 1, 8);
+
+    assert_true(n.plans >= 1 && n.programs >= 7);
+    assert_int_equal(n.repairs, (CALL_TRIES_MAX - 1) * n.plans);
+    done(&lab, s, NULL);
 }
 
 /* ---- The end ---- */
@@ -501,9 +556,10 @@ static char *only_plans(struct lab *lab, const struct llm_request *req)
         return xstrdup("Soon.");
     if (strcmp(req->kind, "init") == 0)
         return script_sensible(lab, req);
-    return str_printf("{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":"
-                      "\"n%llu\",\"action\":{\"title\":\"plan %llu\"}}}]}",
-                      (unsigned long long)script_call(req), (unsigned long long)script_call(req));
+    return str_printf(
+        "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":"
+        "\"n%llu\",\"action\":{\"title\":\"plan %llu\"}}}]}",
+        (unsigned long long)script_call(req), (unsigned long long)script_call(req));
 }
 
 static void plans_alone_are_no_progress(void **state)
@@ -551,6 +607,8 @@ int main(void)
         T(a_slower_node_closes_and_its_child_starts_from_it),
         T(what_was_wrong_is_told_whole_and_the_edit_starts_anew),
         T(repairs_are_counted),
+        T(without_a_plan_the_search_begins_with_a_plain_tree),
+        T(repairs_of_plans_are_asked_of_the_editor),
         T(a_model_without_any_use_ends_the_search),
         T(plans_alone_are_no_progress),
         T(a_search_ends_when_little_is_expected_of_what_is_open),

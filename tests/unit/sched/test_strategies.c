@@ -303,11 +303,9 @@ static void strategies_spend_equal_evaluations(void **state)
     const char *given = getenv("KS_STRATEGY_SEEDS");
     uint64_t seeds = given ? MIN(strtoull(given, NULL, 10), (uint64_t)SEEDS_MAX) : 2;
     struct score scores[8] = { 0 };
-    struct lab lab = { .dir = *state,
-                       .worth = lab_bowl,
-                       .model = script_sensible,
-                       .lanes = 1,
-                       .window = 3 };
+    struct lab lab = {
+        .dir = *state, .worth = lab_bowl, .model = script_sensible, .lanes = 1, .window = 3
+    };
 
     lab_open(&lab);
     for (size_t k = 0; strategy_names[k]; k++)

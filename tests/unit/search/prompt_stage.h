@@ -15,6 +15,7 @@
 #include "eval/feedback.h"
 #include "eval/pack.h"
 #include "search/brief.h"
+#include "search/journal.h"
 #include "search/prompt.h"
 #include "search/search.h"
 #include "unit/test.h"

@@ -397,6 +397,29 @@ static void errors_are_capped_and_the_rest_is_counted(void **state)
     assert_non_null(strstr(err.msg, "at most 16"));
 }
 
+/* ---- thoughts ---- */
+
+/* What a reasoning model drafts before its answer is no part of the answer. */
+static void thoughts_before_the_answer_are_dropped(void **state)
+{
+    struct artifact a = read_ok(" \n<think>\nNOTE: a draft\n" FENCED("int ks_kernel(x) { draft }\n")
+                                    "EXPECT: 9x\n</think>\n\nNOTE: meant\n" FENCED(KERNEL),
+                                NULL);
+
+    (void)state;
+    assert_string_equal(a.source, KERNEL);
+    assert_string_equal(a.note, "meant");
+    assert_false(a.has_expected);
+    artifact_release(&a);
+    a = read_ok("<think></think>" FENCED(KERNEL), NULL);
+    artifact_release(&a);
+    refused("<think>\n" FENCED(KERNEL), NULL, "cut off inside");
+    refused("<think>hm</think> \n", NULL, "empty");
+    /* only what stands before the answer; and lines count from there */
+    refused(FENCED(KERNEL) "<think>" FENCED(KERNEL) "</think>\n", NULL, "two programs");
+    refused("<think>\n\n\n</think>\nEXPECT: soon\n" FENCED(KERNEL), NULL, "line 2 of the answer");
+}
+
 /* ---- the grammar ---- */
 
 /* A model that copies the examples of the text is understood. */
@@ -495,6 +518,7 @@ int main(void)
         cmocka_unit_test(tunables_become_a_space),
         cmocka_unit_test(bad_tunables_are_told_with_their_line),
         cmocka_unit_test(errors_are_capped_and_the_rest_is_counted),
+        cmocka_unit_test(thoughts_before_the_answer_are_dropped),
         cmocka_unit_test(the_grammar_is_the_one_that_is_read),
         cmocka_unit_test(hostile_texts_take_no_more_than_their_length),
         cmocka_unit_test(caps_hold),

@@ -11,6 +11,7 @@
 #include "screen.h"
 #include "search/distil.h"
 #include "search/history.h"
+#include "search/journal.h"
 #include "search/plan_answer.h"
 #include "search/world_ops.h"
 #include "unit/test.h"

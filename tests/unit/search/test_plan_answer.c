@@ -53,6 +53,16 @@ static void an_object_is_found_in_what_is_around_it(void **state)
     reads("{\"ops\": [1]} or the same, {\"ops\": [1]}", "{\"ops\":[1]}", 2);
 }
 
+static void thoughts_before_the_object_are_dropped(void **state)
+{
+    (void)state;
+    reads("<think>\n{\"ops\": [1]} or \"{\n</think>\n{\"ops\": [2]}", "{\"ops\":[2]}", 0);
+    reads("\n <think>a</think>```json\n{\"ops\": [1]}\n```", "{\"ops\":[1]}", 1);
+    reads("{\"ops\": [\"<think>\"]}", "{\"ops\":[\"<think>\"]}", 0);
+    refuses("<think>first {\"ops\": [1]}", "cut off");
+    refuses("<think>first {\"ops\": [1]}</think> That is it.", "no JSON object");
+}
+
 static void what_json_lacks_is_dropped_and_counted(void **state)
 {
     (void)state;
@@ -179,6 +189,18 @@ static void each_kind_has_its_own_members(void **state)
 
     a = plan(CALL_TOO_HARD, "{\"ops\": []}", false);
     assert_int_equal(a.edit.n_ops, 0);
+    plan_answer_release(&a);
+}
+
+/* Which node is worked on is the system's to say: a model that says it is not heard, and told. */
+static void the_node_at_hand_is_the_system_s_to_choose(void **state)
+{
+    struct plan_answer a = plan(CALL_PROPOSE, "{\"ops\": [], \"active_leaf_id\": \"n4\"}", false);
+
+    (void)state;
+    assert_int_equal(a.edit.n_ops, 0);
+    assert_int_equal(json_array_size(a.repairs), 1);
+    assert_non_null(strstr(json_string_value(json_array_get(a.repairs, 0)), "the system only"));
     plan_answer_release(&a);
 }
 
@@ -345,10 +367,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_object_is_found_in_what_is_around_it),
+        cmocka_unit_test(thoughts_before_the_object_are_dropped),
         cmocka_unit_test(what_json_lacks_is_dropped_and_counted),
         cmocka_unit_test(what_would_have_to_be_guessed_is_refused),
         cmocka_unit_test(hostile_nesting_and_size_are_capped),
         cmocka_unit_test(each_kind_has_its_own_members),
+        cmocka_unit_test(the_node_at_hand_is_the_system_s_to_choose),
         cmocka_unit_test(what_does_not_belong_is_named),
         cmocka_unit_test(a_flat_plan_puts_everything_under_the_root),
         cmocka_unit_test(too_much_is_cut_and_said),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prompts: what every kind has in it, budgets at extreme sizes, equal bytes for equal states, files
  * of the user's, and texts of others that stay where they are put. */
+#include <unistd.h>
+
 #include "llm/llm.h"
 #include "prompt_stage.h"
 #include "search/strategy.h"
@@ -671,6 +673,45 @@ static void a_folder_overrides_file_by_file(void **state)
     stage_close(&g);
 }
 
+/* What a user starts from is what speaks, and it is never written over what is there. */
+static void the_built_in_prompts_can_be_taken_out(void **state)
+{
+    CLEANUP(freep) char *dir = str_printf("%s/a/own", (char *)*state);
+    CLEANUP(freep)
+    char *code = str_printf("%s/code.md", dir),
+         *first = str_printf("%s/init.md", dir);
+    CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
+    struct prompt_ask ask = ask_for(CALL_CODE, NULL);
+    struct prompts *own, *ours;
+    struct prompt p, q;
+    struct stage g;
+    struct err err;
+
+    assert_ok(prompts_export(dir, &err), err);
+    stage_for(&g, CALL_CODE);
+    assert_ok(prompts_load(dir, &own, &err), err);
+    assert_ok(prompts_load(NULL, &ours, &err), err);
+    assert_ok(prompt_make(own, g.s, &ask, &p, &err), err);
+    assert_ok(prompt_make(ours, g.s, &ask, &q, &err), err);
+    assert_string_equal(p.system, q.system);
+    assert_string_equal(p.prefix, q.prefix);
+    assert_string_equal(p.text, q.text);
+    prompt_release(&p);
+    prompt_release(&q);
+    prompts_free(own);
+    prompts_free(ours);
+    stage_close(&g);
+
+    write_own(dir, "code.md", "MY OWN WORDS {{action}}");
+    assert_int_equal(unlink(first), 0);
+    assert_fails(prompts_export(dir, &err), err, ERR_CONFLICT);
+    assert_has(err.msg, "is there already; nothing was written");
+    assert_false(file_exists(first));
+    assert_ok(file_read(code, &text, &err), err);
+    assert_string_equal(buf_str(&text), "MY OWN WORDS {{action}}");
+    assert_fails(prompts_export(code, &err), err, ERR_IO); /* a file is no folder */
+}
+
 static void mistakes_in_a_folder_are_told(void **state)
 {
     struct prompts *set;
@@ -797,6 +838,7 @@ int main(void)
         TEST(budgets_hold_with_huge_programs_and_logs),
         TEST(a_users_budgets_hold),
         TEST(a_folder_overrides_file_by_file),
+        TEST(the_built_in_prompts_can_be_taken_out),
         TEST(mistakes_in_a_folder_are_told),
         TEST(a_prefix_that_changes_is_refused),
         TEST(texts_of_others_stay_where_they_are_put),

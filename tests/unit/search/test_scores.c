@@ -7,6 +7,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "search/history.h"
+#include "search/journal.h"
 #include "search/outcome.h"
 #include "search/scores.h"
 #include "search/stop.h"

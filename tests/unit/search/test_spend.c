@@ -6,6 +6,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "search/journal.h"
 #include "search/spend.h"
 #include "search/stop.h"
 #include "unit/test.h"

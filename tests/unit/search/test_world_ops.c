@@ -424,6 +424,27 @@ static void a_closed_node_keeps_all_but_its_beliefs(void **state)
     world_free(w);
 }
 
+/* A measured node is never run again; the same step is another node, with a record of its own. */
+static void what_was_measured_is_tried_again_as_a_node_beside_it(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    accepts(w,
+            "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":\"a\","
+            "\"action\":{\"title\":\"Tile\"}}}]}");
+    assert_int_equal(system_attach(w, "a", 5, 1), 0);
+    assert_false(world_is_executable(w, 1));
+    accepts(w,
+            "{\"ops\":[{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":\"b\","
+            "\"action\":{\"title\":\"Tile, with the mistake mended\"}}}]}");
+    assert_true(world_is_executable(w, 2));
+    assert_int_equal(system_attach(w, "b", 7, 2), 0);
+    assert_int_equal(world_get(w, 1)->evidence.objective_q, 5);
+    assert_int_equal(world_get(w, 2)->evidence.objective_q, 7);
+    world_free(w);
+}
+
 static void abandoning_keeps_tombstones_of_all_below(void **state)
 {
     struct world *w = world_new();
@@ -773,6 +794,7 @@ int main(void)
         cmocka_unit_test(ids_and_parents_cannot_break_the_tree),
         cmocka_unit_test(a_child_cannot_contradict_what_its_path_committed_to),
         cmocka_unit_test(a_closed_node_keeps_all_but_its_beliefs),
+        cmocka_unit_test(what_was_measured_is_tried_again_as_a_node_beside_it),
         cmocka_unit_test(abandoning_keeps_tombstones_of_all_below),
         cmocka_unit_test(failed_cycles_abandon_a_node_at_the_limit),
         cmocka_unit_test(the_system_attaches_only_what_passed_to_what_can_run),
