@@ -4,7 +4,6 @@
 
 #include <curl/curl.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"

@@ -10,7 +10,6 @@
 #define KS_DAEMON_EMBEDDING_OPENAI_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -5,7 +5,6 @@
  */
 #include <math.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/buf.h"
 #include "base/jsonx.h"

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/str.h"
 #include "conf.h"
 #include "daemon.h"
 #include "llm/provider_queue.h"

@@ -2,7 +2,6 @@
 /* Searches as runs, runs as arms, arms against the first; see compare.h. */
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "base/jsonx.h"

@@ -9,7 +9,6 @@
 #define KS_CLI_COMPARE_H
 
 #include <jansson.h>
-#include <stdbool.h>
 
 #include "base/buf.h"
 #include "base/err.h"

@@ -3,6 +3,8 @@
 #ifndef KS_CLI_COMPARE_IMPL_H
 #define KS_CLI_COMPARE_IMPL_H
 
+#include <stdbool.h>
+
 #include "compare.h"
 
 enum { COMPARE_LABEL_MAX = 200 };

@@ -3,7 +3,6 @@
 #include "compare_stats.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "base/rng.h"

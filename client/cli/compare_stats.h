@@ -6,7 +6,6 @@
 #ifndef KS_CLI_COMPARE_STATS_H
 #define KS_CLI_COMPARE_STATS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 enum { STATS_RESAMPLES = 2000 };

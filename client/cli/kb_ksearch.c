@@ -15,7 +15,6 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "cli.h"
-#include "proto/methods.h"
 #include "show.h"
 
 enum { RUN_MAX = 128 << 20, FOLDERS_MAX = 64, DEPTH_MAX = 3 };

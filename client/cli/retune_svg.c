@@ -5,7 +5,6 @@
 #include <math.h>
 
 #include "base/jsonx.h"
-#include "base/str.h"
 #include "retune.h"
 #include "svg.h"
 

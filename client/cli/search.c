@@ -2,7 +2,6 @@
 /* ksearch search start | list | show | pause | resume | cancel | explain. */
 #include "cli.h"
 
-#include <math.h>
 
 #include "base/jsonx.h"
 #include "base/str.h"

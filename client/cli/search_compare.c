@@ -9,7 +9,6 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
-#include "base/str.h"
 #include "compare.h"
 #include "proto/methods.h"
 #include "show.h"

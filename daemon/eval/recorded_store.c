@@ -11,7 +11,6 @@
 #include "base/str.h"
 #include "retune/versions.h"
 #include "search/learn.h"
-#include "search/space_table.h"
 
 enum {
     DEVICE_NAME_MAX = 80, /* its class has a prefix and is a name as well */

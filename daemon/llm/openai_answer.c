@@ -4,7 +4,6 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "llm/openai_wire.h"
 
 enum { TOKENS_MAX = 1000000000 };

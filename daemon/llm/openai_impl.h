@@ -18,7 +18,6 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/rng.h"
-#include "conf.h"
 #include "llm/breaker.h"
 #include "llm/http.h"
 #include "llm/llm.h"

@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "llm/openai_impl.h"
-#include "log.h"
 #include "loop.h"
 #include "secret.h"
 

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "conf.h"
 #include "llm/openai_impl.h"
 #include "secret.h"
 

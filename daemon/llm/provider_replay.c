@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answers from a recording, by the request's hash; see llm.h and cassette.h. Thread: loop. */
 #include <event2/event.h>
-#include <string.h>
 
 #include "base/list.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "llm/cassette.h"
 
 struct replay {

@@ -6,7 +6,6 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/rng.h"
 #include "base/str.h"
 #include "conf.h"
 #include "daemon.h"
@@ -19,7 +18,6 @@
 #include "search/programs.h"
 #include "search/learn.h"
 #include "search/space_table.h"
-#include "tasks.h"
 
 /* ---- Starting ---- */
 

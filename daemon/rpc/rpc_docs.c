@@ -4,7 +4,6 @@
 #include "rpc/rpc_docs.h"
 
 #include "base/param.h"
-#include "base/str.h"
 #include "rpc/conn.h"
 #include "rpc/rpc.h"
 #include "proto/limits.h"

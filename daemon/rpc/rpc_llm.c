@@ -2,9 +2,7 @@
 /* llm.*: the side of the queue that answers, and how the language models are doing. */
 #include "rpc/rpc_llm.h"
 
-#include <string.h>
 
-#include "base/jsonx.h"
 #include "daemon.h"
 #include "llm/provider_queue.h"
 #include "llms.h"

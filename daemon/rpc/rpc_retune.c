@@ -2,7 +2,6 @@
 /* retune.*: what carries over to another device, and measuring what may not. */
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "daemon.h"

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hello and status. */
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "base/mem.h"
 #include "conf.h"
 #include "daemon.h"
 #include "embedder.h"

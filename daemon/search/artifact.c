@@ -5,10 +5,8 @@
  */
 #include "search/artifact.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"

@@ -7,7 +7,6 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "search/artifact_impl.h"
 
 static bool is_word_byte(char c)

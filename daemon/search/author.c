@@ -6,15 +6,11 @@
  */
 #include "search/author.h"
 
-#include <math.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "search/author_priv.h"
 #include "search/journal.h"
-#include "search/outcome.h"
 #include "search/scores.h"
 #include "search/select.h"
 #include "search/strategy.h"

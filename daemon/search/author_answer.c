@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is done with a model's answers; see author_priv.h. */
-#include <math.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/artifact.h"

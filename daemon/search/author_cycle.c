@@ -2,7 +2,6 @@
 /* Which cycle a free lane begins, on which node and from which program; see author.h. */
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/str.h"
 #include "search/author_priv.h"
 #include "search/journal.h"

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is measured of a program, and when a round and a cycle are over; see author_priv.h. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/jsonx.h"

@@ -8,7 +8,6 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "search/forecast.h"
 #include "search/ledger.h"
 #include "search/rivalry.h"

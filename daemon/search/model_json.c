@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is told of a language model's part in a search: programs, lanes, calls; see search.h. */
 #include <math.h>
-#include <string.h>
 
-#include "base/jsonx.h"
-#include "base/mem.h"
 #include "search/search.h"
-#include "search/strategy.h"
 
 static json_t *tunables_json(const struct space *space)
 {

@@ -2,11 +2,9 @@
 /* Planning with the built-in proposer; see planner.h. */
 #include "search/planner.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/adoption.h"

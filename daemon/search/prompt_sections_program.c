@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "eval/feedback.h"
 #include "search/prompt_impl.h"

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sections made of the world model: the tree as compact rows, the path to the node at hand, its
  * action. See prompt_impl.h. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "search/prompt_impl.h"
 #include "search/strategy.h"

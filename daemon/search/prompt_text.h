@@ -8,10 +8,8 @@
 #ifndef KS_SEARCH_PROMPT_TEXT_H
 #define KS_SEARCH_PROMPT_TEXT_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"

@@ -2,20 +2,12 @@
 /* The fold of a search over its events; see search.h. */
 #include "search/search_impl.h"
 
-#include <assert.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
-#include "search/forecast.h"
-#include "search/scores.h"
 #include "search/space_table.h"
 #include "search/spend.h"
-#include "search/strategy.h"
-#include "search/trust.h"
-#include "search/world_ops.h"
 
 static const struct {
     const char *name;

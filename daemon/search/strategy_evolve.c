@@ -7,7 +7,6 @@
  * the number of the cycle.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"

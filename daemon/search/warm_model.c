@@ -9,7 +9,6 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "search/adoption.h"
 #include "search/author_priv.h"
 #include "search/gifts.h"

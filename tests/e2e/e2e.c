@@ -19,7 +19,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { LINE_MAX_BYTES = 80 << 20, ARGS_MAX = 16 };
+enum { LINE_MAX_BYTES = 80 << 20, ARGS_MAX = 16, SEARCH_WAIT_S = 120 };
 
 extern char **environ;
 
@@ -305,6 +305,33 @@ void e2e_refused(struct e2e_conn *c, const char *method, const char *params, con
     assert_string_equal(jsonx_str(json_object_get(error, "data"), "name", ""), name);
     if (strstr(jsonx_str(error, "message", ""), words) == NULL)
         fail_msg("'%s' does not say '%s'", jsonx_str(error, "message", ""), words);
+}
+
+json_t *e2e_search_state(struct e2e_conn *c, const char *id, const char *state)
+{
+    CLEANUP(freep) char *params = str_printf("{\"search\":\"%s\"}", id);
+
+    for (int i = 0; i < SEARCH_WAIT_S * 50; i++) {
+        json_t *show = e2e_result(c, "search.show", params);
+
+        if (strcmp(jsonx_str(show, "state", ""), state) == 0)
+            return show;
+        if (strcmp(jsonx_str(show, "state", ""), "failed") == 0)
+            fail_msg("search %s failed: %s", id, jsonx_str(show, "reason", ""));
+        json_decref(show);
+        nap_ms(20);
+    }
+    fail_msg("search %s is not %s after %d s", id, state, SEARCH_WAIT_S);
+    return NULL;
+}
+
+json_t *e2e_search_done(struct e2e *e, const char *id)
+{
+    struct e2e_conn c = e2e_connect(e, true);
+    json_t *show = e2e_search_state(&c, id, "done");
+
+    e2e_close(&c);
+    return show;
 }
 
 char *e2e_say(struct e2e *e, const char *args, int *code)

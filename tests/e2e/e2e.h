@@ -64,6 +64,12 @@ json_t *e2e_result(struct e2e_conn *c, const char *method, const char *params);
 void e2e_refused(struct e2e_conn *c, const char *method, const char *params, const char *name,
                  const char *words);
 
+/* Waits until a search is in `state`; the answer of search.show then, owned. Fails when the search
+ * did, or after two minutes. */
+json_t *e2e_search_state(struct e2e_conn *c, const char *id, const char *state);
+/* The same until it is done, over a connection for the occasion. */
+json_t *e2e_search_done(struct e2e *e, const char *id);
+
 /* Runs ksearch with these arguments (words of a shell) on the daemon's socket; what it printed on
  * stdout, owned. *code (may be NULL) gets the exit status, which else must be 0. */
 char *e2e_say(struct e2e *e, const char *args, int *code);

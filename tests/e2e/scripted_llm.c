@@ -14,14 +14,21 @@
 #include "unit/llm/fake_llm.h"
 #include "unit/test.h"
 
-enum { GATHER_MS = 20000, GATHER_STEP_MS = 2, STREAM_PIECE = 40, STREAM_MAX = 1 << 20 };
+enum {
+    GATHER_MS = 20000,
+    GATHER_STEP_MS = 2,
+    STREAM_PIECE = 40,
+    STREAM_MAX = 1 << 20,
+    DRIP_BYTES = 4,
+    DRIP_MS = 1000
+};
 
 struct scripted_llm {
     struct fake_llm *f;
     pthread_mutex_t lock; /* of all below */
     enum scripted_mood mood;
-    size_t piece, answered;
-    unsigned pause_ms, gather, open, most;
+    size_t thought, drip, answered;
+    unsigned gather, open, most;
     bool stopping;
 };
 
@@ -50,8 +57,8 @@ static void insert(json_t *ops, const char *parent, uint32_t h, unsigned i, doub
                        "op", "insert_node", "parent_id", parent, "node", "node_id", id, "decision",
                        "what next", "choice", title, "overall_rating_0_to_10", 10 * score,
                        "confidence_0_to_1", 0.5, "action", "title", title, "description",
-                       "carry it out", "rationale", "a bet", "difficulty_1_to_5", 2,
-                       "score_0_to_1", score, "expected_vs_baseline_factor", 1.5));
+                       "carry it out", "rationale", "a bet", "difficulty_1_to_5", 2, "score_0_to_1",
+                       score, "expected_vs_baseline_factor", 1.5));
 }
 
 /* The word after "Node: "; the root where the prompt is about none. */
@@ -129,9 +136,9 @@ static char *as_stream(const char *text)
     struct err err;
 
     for (size_t at = 0, len = strlen(text); at < len; at += STREAM_PIECE) {
-        json_auto_t *delta = json_pack(
-            "{s:[{s:i, s:{s:s#}}]}", "choices", "index", 0, "delta", "content", text + at,
-            (int)MIN(len - at, (size_t)STREAM_PIECE));
+        json_auto_t *delta =
+            json_pack("{s:[{s:i, s:{s:s#}}]}", "choices", "index", 0, "delta", "content", text + at,
+                      (int)MIN(len - at, (size_t)STREAM_PIECE));
         CLEANUP(freep) char *line = json_dumps(delta, JSON_COMPACT);
 
         if (buf_addf(&out, "data: %s\n\n", line) != 0)
@@ -182,8 +189,10 @@ static void think(void *ctx, const char *head, const char *body, struct fake_rep
     (void)head;
     pthread_mutex_lock(&m->lock);
     mood = m->mood;
-    out->piece = m->piece;
-    out->pause_ms = m->pause_ms;
+    if (++m->thought == m->drip) {
+        out->piece = DRIP_BYTES;
+        out->pause_ms = DRIP_MS;
+    }
     pthread_mutex_unlock(&m->lock);
     if (mood == SCRIPTED_DOWN)
         return; /* status 0 */
@@ -240,11 +249,10 @@ void scripted_llm_mood(struct scripted_llm *m, enum scripted_mood mood)
     pthread_mutex_unlock(&m->lock);
 }
 
-void scripted_llm_pace(struct scripted_llm *m, size_t piece, unsigned pause_ms)
+void scripted_llm_drip(struct scripted_llm *m, size_t n)
 {
     pthread_mutex_lock(&m->lock);
-    m->piece = piece;
-    m->pause_ms = pause_ms;
+    m->drip = n;
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -28,7 +28,7 @@ enum { SCRIPTED_USD_Q = 300 + 60 + 400 };
  * with a larger TILE. $LOG gets a line at the start and the end of each evaluation; while $HOLD
  * exists an evaluation does not end. Both are set by lines before it.
  */
-#define SCRIPTED_HARNESS                                                                            \
+#define SCRIPTED_HARNESS                                                                           \
     "case $1 in probe) echo '{\"name\":\"cpu\",\"kind\":\"cpu\",\"class\":\"cpu-avx2\","           \
     "\"cores\":2,\"toolchain\":\"gcc 12.2.0\",\"features\":[\"avx2\",\"fma\"]}'; exit;; esac\n"    \
     "job=$(cat $2/job.json)\n"                                                                     \
@@ -37,7 +37,7 @@ enum { SCRIPTED_USD_Q = 300 + 60 + 400 };
     "while [ -e $HOLD ]; do sleep 0.02; done\n"                                                    \
     "text=$(cat $2/candidate.c)\n"                                                                 \
     "case $text in *speed=*) x=${text#*speed=}; x=${x%% *};; *) x=1.00;; esac\n"                   \
-    "own=${job#*'\"candidate\"'}; own=${own%%\\}*}\n"                                                 \
+    "own=${job#*'\"candidate\"'}; own=${own%%\\}*}\n"                                              \
     "case $own in *TILE*2*) x=${x}1;; *TILE*4*) x=${x}2;; *) x=${x}0;; esac\n"                     \
     "head=\"{\\\"format\\\":1,\\\"definition\\\":\\\"$def\\\",\\\"set\\\":\\\"smoke\\\"\"\n"       \
     "t='\"time\":{\"build_ms\":3,\"check_ms\":2,\"timing_ms\":5,\"total_ms\":10}'\n"               \
@@ -67,8 +67,8 @@ void scripted_llm_stop(struct scripted_llm *m); /* NULL is fine */
 /* Borrowed. */
 const char *scripted_llm_url(const struct scripted_llm *m);
 void scripted_llm_mood(struct scripted_llm *m, enum scripted_mood mood);
-/* Answers come in pieces of so many bytes (0: at once) with pauses between. */
-void scripted_llm_pace(struct scripted_llm *m, size_t piece, unsigned pause_ms);
+/* The answer to the n-th request (from 1) drips and is not whole for minutes; 0: none does. */
+void scripted_llm_drip(struct scripted_llm *m, size_t n);
 /* Holds answers of programs until so many requests for programs have been open at once, for a while
  * at most; 0: not. */
 void scripted_llm_gather(struct scripted_llm *m, unsigned n);

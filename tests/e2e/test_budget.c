@@ -2,7 +2,6 @@
 /* Budgets by the command line: of nothing, of one, of several kinds, and with bad words. */
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/jsonx.h"
@@ -11,7 +10,7 @@
 #include "e2e/e2e.h"
 #include "unit/daemon/t4_text.h"
 
-enum { TEXT_ROOM = 2 << 20, WAIT_S = 60 };
+enum { TEXT_ROOM = 2 << 20 };
 
 static void begin(struct e2e *e)
 {
@@ -28,25 +27,6 @@ static void begin(struct e2e *e)
     json_decref(e2e_ask(e, import, 0));
 }
 
-/* What search.show says of a search once it is done. Owned. */
-static json_t *wait_done(struct e2e *e, const char *id)
-{
-    CLEANUP(freep) char *query = str_printf("search show %s", id);
-
-    for (int i = 0; i < WAIT_S * 20; i++) {
-        json_t *show = e2e_ask(e, query, 0);
-
-        if (strcmp(jsonx_str(show, "state", ""), "done") == 0)
-            return show;
-        if (strcmp(jsonx_str(show, "state", ""), "failed") == 0)
-            fail_msg("the search failed: %s", jsonx_str(show, "reason", ""));
-        json_decref(show);
-        usleep(50000);
-    }
-    fail_msg("the search is not done after %d s", WAIT_S);
-    return NULL;
-}
-
 /* A cold search with these options, to its end. Owned. */
 static json_t *search_with(struct e2e *e, const char *options)
 {
@@ -54,7 +34,7 @@ static json_t *search_with(struct e2e *e, const char *options)
     char *command = str_printf("search start syn --device A --seed 3 --cold %s", options);
     json_auto_t *started = e2e_ask(e, command, 0);
 
-    return wait_done(e, jsonx_str(started, "id", ""));
+    return e2e_search_done(e, jsonx_str(started, "id", ""));
 }
 
 static void expect_end(struct e2e *e, const char *options, long long evals, const char *reason)
@@ -111,7 +91,7 @@ static void a_model_without_a_budget_is_never_asked(void **state)
                        "--proposer queue --budget %s",
                        rows[i][0]);
         json_auto_t *started = e2e_ask(e, start, 0);
-        json_auto_t *show = wait_done(e, jsonx_str(started, "id", ""));
+        json_auto_t *show = e2e_search_done(e, jsonx_str(started, "id", ""));
 
         assert_string_equal(jsonx_str(show, "reason", ""), rows[i][1]);
         assert_int_equal(jsonx_int(json_object_get(show, "scores"), "n", -1), 0);

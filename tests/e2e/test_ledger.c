@@ -2,15 +2,12 @@
 /* Calibration, credit and the doctor through the socket and the command line. */
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "e2e/e2e.h"
 #include "unit/daemon/t4_text.h"
-
-enum { WAIT_TURNS = 1500 };
 
 static void import(struct e2e *e, const char *device, const struct t4_synthetic *s)
 {
@@ -28,19 +25,8 @@ static void import(struct e2e *e, const char *device, const struct t4_synthetic 
 static json_t *search(struct e2e_conn *c, const char *params)
 {
     json_auto_t *started = e2e_result(c, "search.start", params);
-    CLEANUP(freep) char *which = str_printf("{\"search\":\"%s\"}", jsonx_str(started, "id", ""));
 
-    for (int i = 0; i < WAIT_TURNS; i++) {
-        json_t *s = e2e_result(c, "search.show", which);
-
-        if (strcmp(jsonx_str(s, "state", ""), "done") == 0)
-            return s;
-        assert_string_not_equal(jsonx_str(s, "state", ""), "failed");
-        json_decref(s);
-        usleep(20000);
-    }
-    fail_msg("a search did not end");
-    return NULL;
+    return e2e_search_state(c, jsonx_str(started, "id", ""), "done");
 }
 
 static char *calibration(struct e2e_conn *c)

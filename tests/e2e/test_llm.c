@@ -21,7 +21,14 @@
 #define TASK "vector_add_l1"
 #define OTHER "vector_add_l4"
 
-enum { WAIT_S = 120, POLLS_PER_S = 50, EVALS = 10, EVALS_FEW = 4, KILLS_MAX = 400 };
+enum {
+    WAIT_S = 120,
+    POLLS_PER_S = 50,
+    EVALS = 10,
+    EVALS_FEW = 4,
+    KILLS_MAX = 400,
+    STREAMING_US = 100000
+};
 
 /* ---- A daemon with a model ---- */
 
@@ -90,8 +97,9 @@ static void die(struct e2e *e)
 /* Members that depend on when something was done, and how fast; also in what contains them. */
 static void forget_times(json_t *v)
 {
-    static const char *const members[] = { "id",      "created", "overhead", "wall_s",  "device_s",
-                                           "seconds", "time",    "device",   "baseline" };
+    static const char *const members[] = { "id",       "created",     "overhead", "wall_s",
+                                           "device_s", "seconds",     "time",     "device",
+                                           "baseline", "measured_at", "with",     "without" };
     const char *key;
     json_t *item;
     size_t i;
@@ -157,10 +165,15 @@ static char *undisturbed(struct e2e *e, const char *more, int k)
 static void expect_end(struct e2e *e, const char *id, const char *want)
 {
     CLEANUP(freep) char *got = NULL;
+    size_t same = 0;
 
     json_decref(wait_state(e, id, "done", NULL));
     got = end_of(e, id);
-    assert_string_equal(got, want);
+    while (got[same] != '\0' && got[same] == want[same])
+        same++;
+    if (got[same] != want[same])
+        fail_msg("the end differs: %.200s\ninstead of %.200s", got + MAX(same, 80u) - 80,
+                 want + MAX(same, 80u) - 80);
 }
 
 /* ---- A whole search ---- */
@@ -226,7 +239,8 @@ static void a_search_runs_from_the_first_question_to_its_end(void **state)
                      scripted_llm_requests(m));
     ledger = json_object_get(show, "ledger");
     assert_int_equal(jsonx_int(row_of(ledger, "init"), "answers", 0), 1);
-    assert_true(jsonx_int(row_of(ledger, "code"), "answers", 0) > 1);
+    assert_true(jsonx_int(row_of(ledger, "code"), "answers", 0) > 0);
+    assert_true(jsonx_int(row_of(ledger, "improve"), "answers", 0) > 0);
     expect_sums(show, m);
     assert_int_equal(e2e_stop(e), 0);
     scripted_llm_stop(m);
@@ -243,27 +257,22 @@ static void a_daemon_killed_while_an_answer_streams_asks_for_it_again(void **sta
     for (size_t k = 1; k <= 3; k++) {
         struct scripted_llm *m = setup_model(e, "");
         CLEANUP(freep) char *id = NULL;
-        size_t begun = 0;
 
         fresh_data(e, (int)k);
+        scripted_llm_drip(m, k);
         e2e_start(e);
         id = start(e, TASK, more);
-        /* The k-th answer comes in pieces and is not whole for a long time. */
         for (int i = 0; scripted_llm_requests(m) < k; i++) {
-            scripted_llm_pace(m, scripted_llm_requests(m) + 1 < k ? 0 : 16,
-                              scripted_llm_requests(m) + 1 < k ? 0 : 1000);
             if (i > WAIT_S * POLLS_PER_S)
                 fail_msg("request %zu never came", k);
             usleep(1000000 / POLLS_PER_S);
         }
-        usleep(100000);
-        begun = scripted_llm_requests(m);
+        usleep(STREAMING_US);
         die(e);
-        scripted_llm_pace(m, 0, 0);
         e2e_start(e);
         expect_end(e, id, want);
         for (size_t i = 0; i < scripted_llm_distinct(m); i++)
-            assert_int_equal(scripted_llm_times(m, i), i + 1 == begun ? 2 : 1);
+            assert_int_equal(scripted_llm_times(m, i), i + 1 == k ? 2 : 1);
         assert_int_equal(e2e_stop(e), 0);
         scripted_llm_stop(m);
     }
@@ -573,7 +582,7 @@ static void budgets_end_a_search_cleanly_and_the_ledger_adds_up(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, e2e_setup, e2e_teardown)
     const struct CMUnitTest tests[] = {
@@ -587,5 +596,6 @@ int main(void)
         T(the_lanes_of_a_search_talk_at_once_and_measure_in_turns),
         T(budgets_end_a_search_cleanly_and_the_ledger_adds_up),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

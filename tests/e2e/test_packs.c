@@ -15,7 +15,7 @@
 #include "e2e/e2e.h"
 #include "unit/daemon/t4_text.h"
 
-enum { DAEMONS = 3, TEXT_ROOM = 2 << 20, WAIT_S = 120, EVALS = 40 };
+enum { DAEMONS = 3, TEXT_ROOM = 2 << 20, EVALS = 40 };
 
 static const struct t4_synthetic on_a = { .tile = 2.2, .seed = 1, .scale = 1, .sample = 8 };
 static const struct t4_synthetic on_b = { .tile = 2.4, .seed = 2, .scale = 3, .sample = 8 };
@@ -99,24 +99,11 @@ static json_t *search_on(struct e2e *e, const char *device, const struct t4_synt
 {
     CLEANUP(freep) char *path = write_t4(e, s);
     json_auto_t *started = NULL;
-    const char *id;
 
     json_decref(askf(e, 0, "task import %s --name syn --device %s", path, device));
     started =
         askf(e, 0, "search start syn --device %s --seed %d --budget evals=%d", device, seed, EVALS);
-    id = jsonx_str(started, "id", "");
-    for (int i = 0; i < WAIT_S * 20; i++) {
-        json_t *show = askf(e, 0, "search show %s", id);
-
-        if (strcmp(jsonx_str(show, "state", ""), "done") == 0)
-            return show;
-        if (strcmp(jsonx_str(show, "state", ""), "failed") == 0)
-            fail_msg("the search failed: %s", jsonx_str(show, "reason", ""));
-        json_decref(show);
-        usleep(50000);
-    }
-    fail_msg("the search is not done after %d s", WAIT_S);
-    return NULL;
+    return e2e_search_done(e, jsonx_str(started, "id", ""));
 }
 
 static char *digest_of(struct e2e *e)

@@ -14,7 +14,7 @@
 #include "e2e/e2e.h"
 #include "unit/daemon/t4_text.h"
 
-enum { TEXT_ROOM = 2 << 20, WAIT_S = 120, EXCERPT_ROWS = 606 };
+enum { TEXT_ROOM = 2 << 20, EXCERPT_ROWS = 606 };
 
 static const struct t4_synthetic on_a = { .tile = 2.2, .seed = 1, .scale = 1, .sample = 8 };
 static const struct t4_synthetic on_b = { .tile = 2.4, .seed = 2, .scale = 3, .sample = 8 };
@@ -135,29 +135,11 @@ static char *start(struct e2e_conn *c, const char *more)
     return strdup(jsonx_str(r, "id", ""));
 }
 
-static json_t *wait_done(struct e2e_conn *c, const char *id)
-{
-    CLEANUP(freep) char *params = str_printf("{\"search\":\"%s\"}", id);
-
-    for (int i = 0; i < WAIT_S * 50; i++) {
-        json_t *s = e2e_result(c, "search.show", params);
-
-        if (strcmp(jsonx_str(s, "state", ""), "done") == 0)
-            return s;
-        if (strcmp(jsonx_str(s, "state", ""), "failed") == 0)
-            fail_msg("search %s failed: %s", id, jsonx_str(s, "reason", ""));
-        json_decref(s);
-        usleep(20000);
-    }
-    fail_msg("search %s is not done after %d s", id, WAIT_S);
-    return NULL;
-}
-
 static json_t *run(struct e2e_conn *c, const char *more)
 {
     CLEANUP(freep) char *id = start(c, more);
 
-    return wait_done(c, id);
+    return e2e_search_state(c, id, "done");
 }
 
 /* The curve as text, without the program, which is the same all along. Owned. */
@@ -409,7 +391,7 @@ static void a_search_that_was_killed_ends_the_same(void **state)
         e2e_start(e);
         c = e2e_connect(e, true);
     }
-    killed = wait_done(&c, id);
+    killed = e2e_search_state(&c, id, "done");
     got = curve_text(killed);
     assert_string_equal(got, want);
     expect_sound(&c);
@@ -558,7 +540,7 @@ static void the_command_line_imports_files(void **state)
     pipe_file = e2e_ask(e, "kb import /dev/zero --format t4 --task conv --device W6600", 2);
     show = e2e_ask(e, "search start conv --seed 3 --budget evals=30", 0);
     id = strdup(jsonx_str(show, "id", ""));
-    json_decref(wait_done(&c, id));
+    json_decref(e2e_search_state(&c, id, "done"));
     args = str_printf("search show %s", id);
     json_decref(show);
     show = e2e_ask(e, args, 0);

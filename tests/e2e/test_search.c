@@ -18,7 +18,7 @@
     "\"toolchain\":\"gcc 12.2.0\",\"features\":[\"avx2\",\"fma\"]}'\n"
 #define TASK "vector_add_l1"
 
-enum { EVALS = 8, WAIT_S = 120 };
+enum { EVALS = 8 };
 
 /* Starts a search; the id is the caller's. */
 static char *start(struct e2e_conn *c, const char *more)
@@ -36,23 +36,6 @@ static json_t *show(struct e2e_conn *c, const char *id)
     CLEANUP(freep) char *params = str_printf("{\"search\":\"%s\"}", id);
 
     return e2e_result(c, "search.show", params);
-}
-
-/* Waits until the search is in `state`; the answer of search.show. Owned. */
-static json_t *wait_state(struct e2e_conn *c, const char *id, const char *state)
-{
-    for (int i = 0; i < WAIT_S * 20; i++) {
-        json_t *s = show(c, id);
-
-        if (strcmp(jsonx_str(s, "state", ""), state) == 0)
-            return s;
-        if (strcmp(jsonx_str(s, "state", ""), "failed") == 0)
-            fail_msg("search %s failed: %s", id, jsonx_str(s, "reason", ""));
-        json_decref(s);
-        usleep(50000);
-    }
-    fail_msg("search %s is not %s after %d s", id, state, WAIT_S);
-    return NULL;
 }
 
 /* What must not depend on when or how often the daemon died, as text. Owned. */
@@ -98,7 +81,7 @@ static void record(struct e2e *e)
     e2e_start(e);
     c = e2e_connect(e, true);
     CLEANUP(freep) char *id = start(&c, ",\"cold\":true,\"budget\":{\"evals\":8}");
-    done = wait_state(&c, id, "done");
+    done = e2e_search_state(&c, id, "done");
     assert_int_equal(jsonx_int(done, "evaluations", 0), EVALS);
     assert_int_equal(json_array_size(json_object_get(done, "curve")), EVALS);
     assert_true(json_is_object(json_object_get(done, "best")));
@@ -179,7 +162,7 @@ static void a_search_killed_at_every_step_ends_in_the_same_state(void **state)
     replay(e, 0);
     struct e2e_conn c = e2e_connect(e, true);
     CLEANUP(freep) char *undisturbed = start(&c, ",\"cold\":true,\"budget\":{\"evals\":8}");
-    json_decref(wait_state(&c, undisturbed, "done"));
+    json_decref(e2e_search_state(&c, undisturbed, "done"));
     want = final_text(&c, undisturbed);
     e2e_close(&c);
     assert_int_equal(e2e_stop(e), 0);
@@ -197,7 +180,7 @@ static void a_search_killed_at_every_step_ends_in_the_same_state(void **state)
             e2e_start(e); /* it goes on by itself */
             c = e2e_connect(e, true);
         }
-        json_decref(wait_state(&c, id, "done"));
+        json_decref(e2e_search_state(&c, id, "done"));
         got = final_text(&c, id);
         assert_string_equal(got, want);
         expect_sound(&c);
@@ -220,19 +203,19 @@ static void a_search_pauses_resumes_and_is_cancelled(void **state)
     CLEANUP(freep) char *p = str_printf("{\"search\":\"%s\"}", id);
 
     json_decref(e2e_result(&c, "search.pause", p));
-    json_decref(wait_state(&c, id, "paused"));
+    json_decref(e2e_search_state(&c, id, "paused"));
     e2e_refused(&c, "search.pause", p, "CONFLICT", "paused already");
     /* a paused search stays paused over a restart */
     e2e_close(&c);
     assert_int_equal(e2e_stop(e), 0);
     e2e_start(e);
     c = e2e_connect(e, true);
-    json_decref(wait_state(&c, id, "paused"));
+    json_decref(e2e_search_state(&c, id, "paused"));
     json_decref(e2e_result(&c, "search.resume", p));
-    json_decref(wait_state(&c, id, "running"));
+    json_decref(e2e_search_state(&c, id, "running"));
     e2e_refused(&c, "search.resume", p, "CONFLICT", "only a paused one");
     json_decref(e2e_result(&c, "search.cancel", p));
-    json_decref(wait_state(&c, id, "cancelled"));
+    json_decref(e2e_search_state(&c, id, "cancelled"));
     e2e_refused(&c, "search.cancel", p, "CONFLICT", "cancelled already");
     e2e_refused(&c, "search.pause", "{\"search\":\"nope\"}", "NOT_FOUND", "there is no search");
     expect_sound(&c);
@@ -251,7 +234,7 @@ static void a_budget_of_time_ends_a_search(void **state)
     e2e_start(e);
     c = e2e_connect(e, true);
     CLEANUP(freep) char *id = start(&c, ",\"budget\":{\"time\":1.5}");
-    done = wait_state(&c, id, "done");
+    done = e2e_search_state(&c, id, "done");
     assert_string_equal(jsonx_str(done, "reason", ""), "the budget of time is used up");
     assert_true(jsonx_num(json_object_get(done, "spent"), "time", 0) >= 1.5);
     e2e_close(&c);

@@ -137,12 +137,13 @@ static bool has_case(const char *program, const char *name)
 {
     CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
     CLEANUP(freep) char *path = test_file(program);
-    CLEANUP(freep) char *begin = str_printf("static void %s(void **state)", name);
-    CLEANUP(freep) char *used = str_printf("(%s)", name);
+    CLEANUP(freep) char *begin = str_printf("static void %s(void **", name);
+    CLEANUP(freep) char *alone = str_printf("(%s)", name), *first = str_printf("(%s,", name);
     struct err err;
 
     return path != NULL && file_read(path, &text, &err) == 0 &&
-           strstr(buf_str(&text), begin) != NULL && strstr(buf_str(&text), used) != NULL;
+           strstr(buf_str(&text), begin) != NULL &&
+           (strstr(buf_str(&text), alone) != NULL || strstr(buf_str(&text), first) != NULL);
 }
 
 /* "`program/case`" anywhere in the page: the case exists, and is run. */

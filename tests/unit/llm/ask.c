@@ -5,7 +5,6 @@
 #include "unit/test.h"
 
 #include "base/mem.h"
-#include "base/str.h"
 
 enum { PATIENCE_S = 60 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An endpoint of language models in threads of its own that answers by a script (one reply for each
- * request in the order of their coming, the last one from then on) or by a function. It does what well-behaved mock
- * servers do not: breaks off, drips, says nothing, repeats what it was sent. Thread: any.
+ * request in the order of their coming, the last one from then on) or by a function. It does what
+ * well-behaved mock servers do not: breaks off, drips, says nothing, repeats what it was sent.
+ * Thread: any.
  */
 #ifndef KS_TESTS_FAKE_LLM_H
 #define KS_TESTS_FAKE_LLM_H

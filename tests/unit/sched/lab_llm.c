@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"

@@ -9,11 +9,9 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/rng.h"
 #include "base/str.h"
 #include "lab_llm.h"
 #include "sched/turns.h"
-#include "search/author.h"
 #include "search/plan_answer.h"
 #include "search/spend.h"
 #include "search/strategy.h"

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "lab_llm.h"
 #include "search/author.h"
+#include "search/journal.h"
 #include "unit/test.h"
 
 typedef char *model_fn(struct lab *lab, const struct llm_request *req);
@@ -458,6 +459,90 @@ static void what_was_wrong_is_told_whole_and_the_edit_starts_anew(void **state)
     done(&lab, s, events);
 }
 
+/* The node that a prompt is about. */
+static void node_of(const struct llm_request *req, char *out, size_t size)
+{
+    const char *at = strstr(req->prompt, "Node: ");
+
+    assert_non_null(at);
+    snprintf(out, size, "%.*s", (int)strcspn(at + 6, " ,\n"), at + 6);
+}
+
+/* When it hears of one cycle it gives up what the other one is working on. */
+static char *gives_up(struct lab *lab, const struct llm_request *req)
+{
+    char(*last)[64] = lab->model_ctx, mine[64];
+
+    if (strcmp(req->kind, "init") == 0 || strcmp(req->kind, "propose") == 0)
+        return script_sensible(lab, req);
+    node_of(req, mine, sizeof(mine));
+    if (req->schema == NULL) {
+        memmove(last[1], last[0], 64);
+        memcpy(last[0], mine, 64);
+        return script_sensible(lab, req);
+    }
+    if (req->attempt > 1)
+        return xstrdup(strcmp(req->kind, "refine") == 0 ? "{\"ops\":[],\"insights\":[]}"
+                                                        : "{\"ops\":[]}");
+    return str_printf("{\"ops\":[{\"op\":\"abandon_node\",\"node_id\":\"%s\",\"reason\":\"it leads "
+                      "nowhere\"}]}",
+                      last[strcmp(last[0], mine) == 0]);
+}
+
+static void a_node_that_is_worked_on_cannot_be_given_up(void **state)
+{
+    struct lab lab = { .slow = true };
+    char last[2][64] = { "", "" };
+    struct search *s = search_with(&lab, *state, gives_up, last, 3, 30);
+    json_t *events = lab_events(s), *ev, *e;
+    size_t i, k, told = 0;
+
+    assert_int_equal(s->state, SEARCH_DONE);
+    json_array_foreach (events, i, ev)
+        json_array_foreach (json_object_get(ev, "errors"), k, e)
+            told += strstr(json_string_value(e), "is being worked on") != NULL;
+    assert_true(told > 0);
+    done(&lab, s, events);
+}
+
+/* Memory is asked when a search begins, also when it was paused before it could. */
+static void a_search_paused_at_once_begins_when_it_goes_on(void **state)
+{
+    static const char *const types[] = { "paused", "resumed" };
+    struct lab lab = { .dir = *state, .worth = lab_bowl, .model = script_sensible };
+
+    lab_open(&lab);
+    for (int with_model = 0; with_model <= 1; with_model++) {
+        struct lab_run run = { with_model ? "s2" : "s1", "lab_a", "n=4", false, 7, 3 };
+        struct search *s;
+        json_t *events, *ev;
+        size_t i, seeded = 0;
+
+        lab.strategy = with_model ? "world-model" : NULL;
+        s = lab_begin(&lab, &run);
+        for (i = 0; i < ARRAY_LEN(types); i++) {
+            struct journal j;
+            struct err err;
+
+            assert_ok(journal_open(&j, s, &lab.clock.clock, &err), err);
+            assert_ok(journal_add(&j, json_pack("{s:s}", "type", types[i]), &err), err);
+            assert_ok(journal_commit(&j, &err), err);
+            journal_close(&j);
+        }
+        while (lab_step(&lab, &s))
+            ;
+        events = lab_events(s);
+        json_array_foreach (events, i, ev)
+            seeded += is_type(ev, "seeded");
+        assert_int_equal(seeded, 1);
+        assert_non_null(s->memory);
+        assert_int_equal(s->state, SEARCH_DONE);
+        json_decref(events);
+        search_free(s);
+    }
+    lab_close(&lab);
+}
+
 static char *untidy(struct lab *lab, const struct llm_request *req)
 {
     if (strcmp(req->kind, "init") != 0)
@@ -606,6 +691,8 @@ int main(void)
         T(every_solved_node_has_a_child_to_go_on_with),
         T(a_slower_node_closes_and_its_child_starts_from_it),
         T(what_was_wrong_is_told_whole_and_the_edit_starts_anew),
+        T(a_node_that_is_worked_on_cannot_be_given_up),
+        T(a_search_paused_at_once_begins_when_it_goes_on),
         T(repairs_are_counted),
         T(without_a_plan_the_search_begins_with_a_plain_tree),
         T(repairs_of_plans_are_asked_of_the_editor),

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory for searches that a language model plans: programs adopted by measuring them, plans in
  * plain words, insights in prompts, findings of running searches, and the arm that does without. */
-#include <math.h>
 #include <string.h>
 
 #include "base/jsonx.h"

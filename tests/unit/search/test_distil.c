@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a cycle teaches, with a model's words, without, and with words that are no good. */
-#include <math.h>
 #include <unistd.h>
 
 #include "../sched/lab.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "doctor.h"
 #include "screen.h"
 #include "search/distil.h"

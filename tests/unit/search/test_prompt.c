@@ -388,6 +388,30 @@ static void a_repair_has_the_errors_uncut_and_the_answer(void **state)
 
 /* ---- Equal bytes ---- */
 
+/* An independent sample has no program to change: blocks are not offered, in no call of the search. */
+static void samples_are_not_offered_blocks(void **state)
+{
+    static const char *const strategies[] = { "best-of-n", "evolve" };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(strategies); i++) {
+        bool offered = strcmp(strategies[i], "evolve") == 0;
+        struct prompt_ask ask = ask_for(offered ? CALL_MUTATE : CALL_SAMPLE, NULL);
+        struct stage g;
+        struct prompt p;
+
+        stage_open(&g, &house, gqa, seed_source, strategies[i]);
+        stage_history(&g);
+        stage_rounds(&g, true);
+        p = make_prompt(&g, &ask);
+        assert_int_equal(strstr(p.prefix, "<<<<<<< SEARCH") != NULL, offered);
+        assert_true(strstr(p.prefix, "in exactly one fence tagged c") != NULL);
+        assert_lacks(p.text, "<<<<<<<");
+        prompt_release(&p);
+        stage_close(&g);
+    }
+}
+
 static void system_and_prefix_never_change(void **state)
 {
     struct stage g;
@@ -830,6 +854,7 @@ int main(void)
         TEST(without_insights_nothing_is_said_of_them),
         TEST(refine_tells_prediction_and_outcome),
         TEST(a_repair_has_the_errors_uncut_and_the_answer),
+        TEST(samples_are_not_offered_blocks),
         TEST(system_and_prefix_never_change),
         TEST(a_restart_gives_the_same_bytes),
         TEST(briefs_of_equal_things_are_equal),

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The template language: what goes in, what is dropped, what is refused and where. */
 #include "base/mem.h"
-#include "base/str.h"
 #include "search/template.h"
 #include "unit/test.h"
 
