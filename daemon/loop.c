@@ -23,7 +23,7 @@ struct loop {
     size_t n_deferred, cap_deferred;
 };
 
-static _Atomic uint64_t slow_callbacks;
+static _Atomic uint64_t slow_callbacks, longest_ns;
 
 int loop_new(struct loop **out, struct err *err)
 {
@@ -115,6 +115,8 @@ void loop_scope_leave(struct loop_scope *s)
     const struct clock *c = clock_system();
     uint64_t ns = c->mono_ns(c) - s->start_ns;
 
+    if (ns > longest_ns) /* the loop's thread alone writes */
+        longest_ns = ns;
     if (ns <= SLOW_MS * NS_PER_MS)
         return;
     slow_callbacks++;
@@ -125,4 +127,9 @@ void loop_scope_leave(struct loop_scope *s)
 uint64_t loop_slow_callbacks(void)
 {
     return slow_callbacks;
+}
+
+uint64_t loop_longest_ns(void)
+{
+    return longest_ns;
 }

@@ -49,6 +49,8 @@ struct loop_scope loop_scope_enter(const char *name);
 void loop_scope_leave(struct loop_scope *s);
 /* Callbacks that were too slow since the start. Thread: any. */
 uint64_t loop_slow_callbacks(void);
+/* The longest callback since the start, in nanoseconds. Thread: any. */
+uint64_t loop_longest_ns(void);
 #define LOOP_CALLBACK(name)                                                                        \
     struct loop_scope loop_scope_ __attribute__((cleanup(loop_scope_leave), unused)) =             \
         loop_scope_enter(name)

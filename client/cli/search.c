@@ -2,7 +2,6 @@
 /* ksearch search start | list | show | pause | resume | cancel | explain. */
 #include "cli.h"
 
-
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "proto/methods.h"
@@ -24,7 +23,8 @@ static const struct opt start_opts[] = {
       "(builtin)" },
     { "strategy", OPT_TEXT, "S", "strategy", 0,
       "how a model's search goes: world-model, no-refine, flat, evolve, best-of-n (world-model)" },
-    { "lanes", OPT_UINT, "N", "lanes", 0, "frontier nodes in flight with a model (1)" },
+    { "lanes", OPT_UINT, "N", "lanes", 0,
+      "nodes that a model's search works on side by side, up to 8 (1)" },
     { "window", OPT_UINT, "K", "window", 0,
       "rounds without gain that end a cycle (1; with a model 3)" },
     { "cold", OPT_FLAG, NULL, "cold", 0,
@@ -388,7 +388,7 @@ static void show_print(const json_t *s)
 const struct command cmd_search_show = {
     .group = "search",
     .name = "show",
-    .summary = "Show one search: budget, best, curve, failures, what it was seeded with.",
+    .summary = "Show one search: best, curve, failures, what was spent, what came from memory.",
     .method = METHOD_SEARCH_SHOW,
     .pos = search_pos,
     .print = show_print,

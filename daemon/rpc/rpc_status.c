@@ -123,6 +123,7 @@ static void status_then(struct daemon *d, void *params, json_t *result)
     json_object_set_new(result, "rpc", rpc_status(d->rpc));
     json_object_set_new(result, "rss_bytes", json_integer(resident_bytes()));
     json_object_set_new(result, "slow_callbacks", json_integer((json_int_t)loop_slow_callbacks()));
+    json_object_set_new(result, "longest_callback_ms", json_real((double)loop_longest_ns() / 1e6));
 }
 
 static void status(struct rpc_call *call, void *params)
@@ -139,7 +140,8 @@ const struct rpc_method rpc_status_methods[] = {
       "{version, pid, uptime_s, data, socket, kb{as kb.stats}, searches{state: n}, packs{n, "
       "problems[]}, "
       "evaluator{waiting, running}, embedding{provider, model, active, embedded, total, "
-      "failure}, llm{as llm.status}, rpc{connections, calls, ...}, rss_bytes, slow_callbacks}",
+      "failure}, llm{as llm.status}, rpc{connections, calls, ...}, rss_bytes, "
+      "slow_callbacks, longest_callback_ms}",
       NULL },
     { 0 },
 };

@@ -369,19 +369,27 @@ static void start_evaluation(struct runner *r, bool duel)
     if (evaluation_start(r, duel, measure_done, &err) == 0)
         return;
     r->job = NULL;
-    eval_result_fail(&r->result, EVAL_INFRASTRUCTURE, r->search->spec.task, r->search->spec.set,
-                     err.msg);
-    r->has_result = true;
+    eval_result_fail(duel ? &r->duel : &r->result, EVAL_INFRASTRUCTURE, r->search->spec.task,
+                     r->search->spec.set, err.msg);
+    *(duel ? &r->has_duel : &r->has_result) = true;
     submit(r, PHASE_RECORDING, record_run, record_done);
 }
 
-static void measure_done(void *ctx, const struct eval_result *result, const json_t *record)
+/* An evaluation is over, and no worker has the search. */
+static void measured(struct runner *r)
 {
-    struct runner *r = ctx;
     bool duel = r->phase == PHASE_DUELLING;
+    struct eval_result result = r->ended;
 
-    r->job = NULL;
-    if (result->status == EVAL_CANCELLED) {
+    r->has_ended = false;
+    if (r->was_cancelled || r->keep_failed) {
+        if (!r->was_cancelled)
+            eval_result_release(&result);
+        if (r->keep_failed) {
+            r->keep_failed = false;
+            stall(r, &r->keep_err);
+            return;
+        }
         clear_results(r);
         r->phase = PHASE_IDLE;
         turns_end(&r->turn);
@@ -390,17 +398,31 @@ static void measure_done(void *ctx, const struct eval_result *result, const json
     }
     /* A duel that the machine spoiled is fought once more: its loser would never be proposed again.
      */
-    if (duel && result->status != EVAL_OK && !r->duelled_twice) {
+    if (duel && result.status != EVAL_OK && !r->duelled_twice) {
+        eval_result_release(&result);
         r->duelled_twice = true;
         start_evaluation(r, true);
         return;
     }
-    evaluation_keep(result, record, duel ? &r->duel : &r->result);
+    *(duel ? &r->duel : &r->result) = result;
     *(duel ? &r->has_duel : &r->has_result) = true;
     if (!duel && outcome_wants_duel(r->search, &r->result))
         start_evaluation(r, true);
     else
         submit(r, PHASE_RECORDING, record_run, record_done);
+}
+
+static void measure_done(void *ctx, const struct eval_result *result, const json_t *record)
+{
+    struct runner *r = ctx;
+
+    r->job = NULL;
+    r->has_ended = true;
+    r->was_cancelled = result->status == EVAL_CANCELLED;
+    if (!r->was_cancelled)
+        evaluation_keep(result, record, &r->ended);
+    if (!r->keeping)
+        measured(r);
 }
 
 static void plan_done(struct work *w, const struct err *err)
@@ -447,6 +469,68 @@ static void give_in(struct runner *r)
 
 static void turn_go(struct turn *t);
 
+/* ---- Answers that arrive beside an evaluation ---- */
+
+static bool may_keep(const struct runner *r)
+{
+    return (r->phase == PHASE_QUEUED || r->phase == PHASE_MEASURING ||
+            r->phase == PHASE_DUELLING) &&
+           !r->keeping && !r->keep_failed && !r->has_ended && talk_has_arrived(r);
+}
+
+static int keep_run(struct work *w, struct err *err)
+{
+    return run_step(runner_of(w), store_step, err);
+}
+
+static void keep_done(struct work *w, const struct err *err)
+{
+    struct runner *r = runner_of(w);
+
+    r->keeping = false;
+    talk_after(r, err == NULL);
+    if (err == NULL) {
+        publish(r);
+    } else if (r->job != NULL || r->has_ended) {
+        r->keep_failed = true;
+        r->keep_err = *err;
+        if (r->job != NULL)
+            evaluator_cancel(r->job);
+    } else {
+        r->turn_came = false;
+        stall(r, err);
+        return;
+    }
+    if (r->has_ended)
+        measured(r);
+    else if (r->turn_came && !r->owner->closing)
+        turn_go(&r->turn);
+    else
+        runner_wake(r);
+}
+
+/* An answer may have taken long and cost much: it does not wait for the evaluation to be over. */
+static void keep(struct runner *r)
+{
+    talk_before(r);
+    r->keeping = true;
+    r->work.run = keep_run;
+    r->work.done = keep_done;
+    work_submit(r->owner->daemon->work, &r->work);
+}
+
+void runner_keep(struct runner *r)
+{
+    struct err err;
+
+    if (!talk_has_arrived(r) || search_is_over(r->search->state) || r->phase == PHASE_STALLED)
+        return;
+    talk_before(r);
+    if (run_step(r, store_step, &err) != 0)
+        log_error("search %s: answers that had arrived are lost: %s", r->search->spec.id, err.msg);
+    talk_after(r, true);
+}
+
 /* What a model's search does after planning: evaluate in its turn, wait for answers, or end. */
 static void talk_done(struct work *w, const struct err *err)
 {
@@ -489,6 +573,9 @@ static void turn_go(struct turn *t)
 {
     struct runner *r = LIST_OF(t, struct runner, turn);
 
+    r->turn_came = r->keeping;
+    if (r->keeping)
+        return;
     r->turn_started_ns = mono(r);
     if (r->talk.model != NULL) {
         r->start_ns = 0;
@@ -534,6 +621,12 @@ static void wake_talk(struct runner *r)
 
 void runner_wake(struct runner *r)
 {
+    if (r->keeping)
+        return;
+    if (may_keep(r) && !r->owner->closing) {
+        keep(r);
+        return;
+    }
     if ((r->phase != PHASE_IDLE && r->phase != PHASE_WAITING) || r->owner->closing)
         return;
     if (r->want != SEARCHES_NONE) {
@@ -606,6 +699,7 @@ int runner_request(struct runner *r, enum searches_control what, searches_done_f
         str_copy(r->why, sizeof(r->why), r->talk.trouble);
     if (r->phase == PHASE_QUEUED) {
         turns_end(&r->turn);
+        r->turn_came = false;
         r->phase = PHASE_IDLE;
     } else if (r->phase == PHASE_WAITING) {
         r->phase = PHASE_IDLE;

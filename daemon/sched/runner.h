@@ -39,6 +39,15 @@ struct runner {
     uint64_t plan_ns;         /* a part of it */
     uint64_t start_ns;        /* launching evaluations, mostly waiting for the new process */
     struct eval_job *job;
+    /* Answers are stored while the search waits for its turn or for an evaluation; what comes
+     * meanwhile waits until that is done. */
+    bool keeping;          /* a worker has the search for it */
+    bool turn_came;        /* meanwhile */
+    bool has_ended;        /* the evaluation, meanwhile; `ended` holds its result unless cancelled */
+    bool was_cancelled;
+    struct eval_result ended;
+    bool keep_failed;      /* once the evaluation is over, the search is loaded again */
+    struct err keep_err;
     bool has_result, has_duel, duelled_twice;
     struct eval_result result, duel;
     json_t *notices;      /* made by the worker, sent by the loop */
@@ -71,6 +80,8 @@ struct runner *runner_new(struct searches *ss, struct search *s);
 void runner_free(struct runner *r);
 /* Looks what an idle search should do: a change asked for first, else its next turn. */
 void runner_wake(struct runner *r);
+/* Stores what arrived and was not stored yet, now: the daemon is stopping. Blocks. */
+void runner_keep(struct runner *r);
 /* Asks for a change of state; done comes when it is durable. ERR_CONFLICT when it does not fit the
  * state. */
 int runner_request(struct runner *r, enum searches_control what, searches_done_fn *done, void *arg,

@@ -286,6 +286,7 @@ void searches_close(struct searches *ss)
             if (r->phase != PHASE_IDLE && r->phase != PHASE_WAITING && r->phase != PHASE_STALLED &&
                 r->phase != PHASE_QUEUED)
                 busy = true;
+            busy |= r->keeping;
         }
         if (busy)
             loop_turn(ss->daemon->loop, true);
@@ -299,6 +300,7 @@ void searches_close(struct searches *ss)
             runner_answer(r, &stopping);
         }
         turns_end(&r->turn);
+        runner_keep(r);
         list_remove(&r->node);
         runner_free(r);
     }

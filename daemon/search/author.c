@@ -148,6 +148,21 @@ static enum call_kind next_kind(const struct search *s, const struct lane *l)
     return l->best != 0 ? CALL_IMPROVE : CALL_DEBUG;
 }
 
+static uint64_t cycle_evaluations(const struct search *s, const struct lane *l)
+{
+    uint64_t count = 0;
+
+    for (uint64_t n = 1; n <= search_measured(s); n++)
+        count += search_trial(s, n)->cycle == l->cycle;
+    return count;
+}
+
+/* One node that gains a little with every round must not have the whole budget. */
+static uint64_t cycle_cap(const struct search *s)
+{
+    return MAX((uint64_t)AUTHOR_CYCLE_LEAST, s->spec.budget_evals / AUTHOR_CYCLE_SHARE);
+}
+
 /* Why the cycle of a lane that wants a program is over; NULL while it is not. */
 static const char *cycle_over(const struct search *s, const struct lane *l, char *why, size_t size)
 {
@@ -159,6 +174,11 @@ static const char *cycle_over(const struct search *s, const struct lane *l, char
         return l->rounds > 0 ? "the program from memory is measured here" : NULL;
     if (l->rounds > 0 && stagnation_state(&l->stagnation) != STAGNATION_RUNNING)
         return stagnation_text(&l->stagnation, why, (unsigned)size);
+    if (l->rounds > 0 && cycle_evaluations(s, l) >= cycle_cap(s)) {
+        snprintf(why, size, "%llu evaluations, as many as one cycle may have of this budget",
+                 (unsigned long long)cycle_evaluations(s, l));
+        return why;
+    }
     if (l->rounds < most)
         return NULL;
     snprintf(why, size, "%u program%s, as many as a cycle may have", l->rounds,
@@ -297,6 +317,9 @@ static const char *over(const struct search *s)
         why = "the model's answers bring neither programs nor plans";
     if (why == NULL && answers_since_measurement(s) >= AUTHOR_IDLE_MAX)
         why = "the model's answers bring nothing that could be measured";
+    /* each lane may have one more under way */
+    if (why == NULL && search_programs(s) > PROGRAMS_MAX - LANES_MAX)
+        why = "it has as many programs as a search may have";
     return why;
 }
 

@@ -15,6 +15,8 @@
 struct journal;
 
 enum {
+    AUTHOR_CYCLE_SHARE = 3, /* a cycle has at most this part of the evaluations, */
+    AUTHOR_CYCLE_LEAST = 6, /* and these in any case */
     AUTHOR_ROUNDS_MAX = 12, /* programs in one cycle, whatever the counters say */
     AUTHOR_BARREN_MAX =
         12, /* answers in a row without a new program or an edit, then the search ends */

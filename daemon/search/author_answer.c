@@ -357,6 +357,33 @@ static int add_program(struct author *a, int lane, uint64_t call, uint32_t paren
     return author_lane_event(a, "program", &s->lanes[lane], more, err);
 }
 
+/* "STOP: why", and nothing else: whoever writes the programs sees nothing more to gain here. */
+#define STOP_WORD "STOP:"
+
+static bool stops(const struct call *c)
+{
+    const char *text = c->answer + strspn(c->answer, " \t\r\n");
+
+    return (c->kind == CALL_IMPROVE || c->kind == CALL_DEBUG) &&
+           strncmp(text, STOP_WORD, strlen(STOP_WORD)) == 0 && strstr(text, "```") == NULL &&
+           strlen(text) <= ARTIFACT_NOTE_MAX + strlen(STOP_WORD);
+}
+
+static int author_stop(struct author *a, const struct call *c, struct err *err)
+{
+    const char *text = strchr(c->answer, ':') + 1;
+    int lane = c->lane;
+    char reason[300]; /* what ends a cycle is bounded, WORLD_REASON_MAX */
+    CLEANUP(freep) char *why = NULL;
+
+    text += strspn(text, " \t\r\n");
+    str_visible(text, strcspn(text, "\r\n"), reason, sizeof(reason));
+    why = str_printf("its author stops: %s", reason[0] ? reason : "no reason given");
+    if (used(a, c->n, true, json_pack("{s:s}", "stop", reason), err) != 0)
+        return -1;
+    return author_end_cycle(a, &a->s->lanes[lane], why, err);
+}
+
 static int use_program(struct author *a, const struct call *c, struct err *err)
 {
     json_auto_t *errors = json_array();
@@ -367,6 +394,8 @@ static int use_program(struct author *a, const struct call *c, struct err *err)
     uint32_t parent = lane_current(s, &s->lanes[lane]);
     struct err bad;
 
+    if (stops(c))
+        return author_stop(a, c, err);
     if (artifact_parse(s->scope.language, c->answer, patch_base(s, c), &art, errors, &bad) != 0)
         rc = no_program(a, c, errors, err);
     else

@@ -51,7 +51,7 @@ int author_cycle(struct author *a, uint32_t node, uint32_t base, json_t *more, s
                            "program", (json_int_t)base);
 
     if (best != NULL)
-        json_object_set_new(ev, "base_q", json_integer(best->objective_q));
+        json_object_set_new(ev, "base_q", json_integer(best->value_q));
     json_object_update(ev, more);
     json_decref(more);
     return journal_add(a->j, ev, err);

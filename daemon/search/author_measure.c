@@ -47,7 +47,7 @@ int author_seed(struct author *a, struct err *err)
 
 static bool is_promising(const struct search *s, const struct trial *best)
 {
-    return s->champion == 0 || best->objective_q + PROMISING_Q >= search_best_q(s);
+    return s->champion == 0 || best->value_q + PROMISING_Q >= search_best_q(s);
 }
 
 /* Evaluations of this program beyond its first. */
@@ -70,8 +70,8 @@ static unsigned in_vain(const struct search *s, uint32_t program)
 
         if (t->program != program)
             continue;
-        if (t->ok && (best_q == INT64_MIN || t->objective_q > best_q + WORTH_Q)) {
-            best_q = t->objective_q;
+        if (t->ok && (best_q == INT64_MIN || t->value_q > best_q + WORTH_Q)) {
+            best_q = t->value_q;
             vain = 0;
         } else {
             vain++;
@@ -114,7 +114,7 @@ static int next_assignment(const struct search *s, uint32_t program, unsigned me
 
     if (measured <= TUNE_STEPS && draw_step(s, program, best->a, p->a)) {
         *origin = "a step away from the program's best";
-        p->mean = -1e-6 * (double)best->objective_q;
+        p->mean = -1e-6 * (double)best->value_q;
         p->sd = TUNE_STEP_SD;
         return 0;
     }
@@ -304,7 +304,7 @@ static int end_seed(struct author *a, struct lane *l, const char *why, struct er
         CLEANUP(freep) char *text = jsonx_canonical(assignment);
 
         world_edit_init(&edit, WORLD_BY_SYSTEM, "cycle", s->n_trials);
-        world_edit_attach(&edit, l->node, program.hex, text, "ok", t->objective_q, t->sd_q, t->n);
+        world_edit_attach(&edit, l->node, program.hex, text, "ok", t->value_q, t->sd_q, t->n);
         json_object_set_new(more, "edit", world_edit_to_json(&edit));
         world_edit_release(&edit);
     }

@@ -36,7 +36,7 @@ static const char *evidence_kind(const struct distil *d)
 
 static int64_t effect_q(const struct distil *d)
 {
-    return d->with->ok ? d->with->objective_q - d->c->without->objective_q : 0;
+    return d->with->ok ? d->with->value_q - d->c->without->value_q : 0;
 }
 
 /* Evidence borrows its strings: it is serialised at once and never released. */

@@ -19,7 +19,12 @@
 #include "search/stagnation.h"
 #include "search/world.h"
 
-enum { LANES_MAX = 8 };
+enum {
+    LANES_MAX = 8,
+    /* Micro-log: a model's round gains when it is this much better; two measurements of one program
+     * differ by as much. */
+    LANE_MARGIN_Q = 15000
+};
 
 enum lane_stage {
     LANE_CLOSED,

@@ -33,7 +33,7 @@ static json_t *program_json(const struct search *s, uint32_t p)
                                                        : json_null());
     json_object_set_new(o, "evaluations", json_integer((json_int_t)n));
     json_object_set_new(o, "objective",
-                        best ? json_real(exp(1e-6 * (double)best->objective_q)) : json_null());
+                        best ? json_real(exp(1e-6 * (double)best->value_q)) : json_null());
     json_object_set_new(o, "status",
                         json_string(best   ? "ok"
                                     : last ? last->status

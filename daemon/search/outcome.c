@@ -392,14 +392,14 @@ static void attach_best(const struct search *s, const struct lane *l, struct wor
     json_t *assignment = space_to_json(trial_space(s, t), t->a);
     struct id program = search_program_id(s, t->program);
     CLEANUP(freep) char *text = jsonx_canonical(assignment);
-    double below_best = s->champion ? 1e-6 * (double)(t->objective_q - search_best_q(s)) : 0;
+    double below_best = s->champion ? 1e-6 * (double)(t->value_q - search_best_q(s)) : 0;
     char notes[300];
     struct world_spec *patch;
     int len;
 
     json_decref(assignment);
     len = snprintf(notes, sizeof(notes), "Measured %.3fx the baseline",
-                   exp(1e-6 * (double)t->objective_q));
+                   exp(1e-6 * (double)t->value_q));
     if (t->same_as != 0)
         len += snprintf(notes + len, sizeof(notes) - (size_t)len,
                         ", as evaluation %llu, whose object it shares",
@@ -411,7 +411,7 @@ static void attach_best(const struct search *s, const struct lane *l, struct wor
     world_spec_number(patch, WORLD_SET_RATING, 10 * exp(fmin(0, below_best)));
     world_spec_number(patch, WORLD_SET_CONFIDENCE, 0.9);
     world_spec_text(patch, WORLD_SET_NOTES, notes);
-    world_edit_attach(edit, l->node, program.hex, text, "ok", t->objective_q, t->sd_q, t->n);
+    world_edit_attach(edit, l->node, program.hex, text, "ok", t->value_q, t->sd_q, t->n);
 }
 
 int outcome_end_cycle(struct journal *j, const struct lane *l, const char *why, struct err *err)

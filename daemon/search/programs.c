@@ -93,7 +93,7 @@ uint64_t search_program_best(const struct search *s, uint32_t p)
     for (uint64_t n = 1; n <= search_measured(s); n++) {
         const struct trial *t = search_trial(s, n);
 
-        if (t->program == p && t->ok && (best == NULL || t->objective_q > best->objective_q))
+        if (t->program == p && t->ok && (best == NULL || t->value_q > best->value_q))
             best = t;
     }
     return best ? best->n : 0;

@@ -51,7 +51,7 @@ void scores_apply_cycle_end(struct search *s, const struct lane *l)
     if (best == NULL)
         scorebook_settle(&s->scorebook, l->cycle, false, 0, 0);
     else
-        scorebook_settle(&s->scorebook, l->cycle, true, best->objective_q, best->sd_q);
+        scorebook_settle(&s->scorebook, l->cycle, true, best->value_q, best->sd_q);
 }
 
 int scores_seed(const struct search *s, json_t *event, struct err *err)
@@ -68,7 +68,7 @@ json_t *scores_bet_json(const struct search *s, const struct lane *l)
 {
     const struct trial *best = search_trial(s, l->best);
 
-    return scorebook_bet_json(&s->scorebook, l->cycle, best != NULL, best ? best->objective_q : 0,
+    return scorebook_bet_json(&s->scorebook, l->cycle, best != NULL, best ? best->value_q : 0,
                               best ? best->sd_q : 0);
 }
 

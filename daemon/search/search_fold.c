@@ -96,7 +96,7 @@ static int apply_cycle(struct search *s, const json_t *ev, struct err *err)
     str_copy(l->node, sizeof(l->node), node);
     s->due = jsonx_num(ev, "due", s->due);
     stagnation_start(&l->stagnation, s->spec.window, json_is_integer(base),
-                     json_integer_value(base), 0, true);
+                     json_integer_value(base), search_has_model(s) ? LANE_MARGIN_Q : 0, true);
     scores_apply_cycle(s, l, ev);
     gifts_apply_cycle(&s->gifts, ev);
     return 0;
@@ -125,7 +125,7 @@ static int apply_round(struct search *s, const json_t *ev, struct err *err)
     best = search_trial(s, (uint64_t)jsonx_int(ev, "evaluation", 0));
     if (best != NULL && !best->ok)
         best = NULL;
-    stagnation_count(&l->stagnation, best != NULL, best ? best->objective_q : 0);
+    stagnation_count(&l->stagnation, best != NULL, best ? best->value_q : 0);
     l->regressions = best != NULL && l->best == best->n ? 0 : l->regressions + 1;
     l->rounds++;
     l->stage = LANE_WRITE;
@@ -300,6 +300,11 @@ static void count_duel(struct search *s, struct trial *t, const json_t *duel)
     t->duel_champion_q = champion_q;
     observe(s, t, true, challenger_q);
     observe(s, champion, true, champion_q);
+    if (search_has_model(s)) {
+        t->value_q = (t->objective_q + challenger_q) / 2;
+        search_trial(s, s->champion)->value_q =
+            (s->champion_sum_q + champion_q) / (s->champion_n + 1);
+    }
     if (t->improved) {
         s->champion_sum_q = challenger_q;
         s->champion_n = 1;
@@ -309,6 +314,22 @@ static void count_duel(struct search *s, struct trial *t, const json_t *duel)
     }
 }
 
+/* The best pass of a cycle, the first among equals; 0 for none. A duel can lower what a trial was
+ * taken for. */
+static uint64_t best_of_cycle(const struct search *s, uint64_t cycle)
+{
+    const struct trial *best = NULL;
+
+    for (uint64_t n = 1; n <= s->n_trials; n++) {
+        const struct trial *t = search_trial(s, n);
+
+        if (t->cycle == cycle && t->measured && t->ok &&
+            (best == NULL || t->value_q > best->value_q))
+            best = t;
+    }
+    return best ? best->n : 0;
+}
+
 static void count_trial(struct search *s, struct trial *t, const json_t *duel)
 {
     struct lane *l = search_trial_lane(s, t);
@@ -316,10 +337,9 @@ static void count_trial(struct search *s, struct trial *t, const json_t *duel)
     if (!search_has_model(s))
         stagnation_count(&l->stagnation, t->ok, t->objective_q);
     l->measured++;
-    if (t->ok && (l->best == 0 || t->objective_q > search_trial(s, l->best)->objective_q))
-        l->best = t->n;
     observe(s, t, t->ok, t->objective_q);
     count_duel(s, t, duel);
+    l->best = best_of_cycle(s, l->cycle);
     if (t->improved) {
         if (t->duel_with == 0) /* without one, nothing measured before belongs to it */
             s->champion_sum_q = s->champion_n = 0;
@@ -344,7 +364,7 @@ static int apply_measured(struct search *s, const json_t *ev, struct err *err)
     t->status = xstrdup(jsonx_str(ev, "status", ""));
     t->message = xstrdup(jsonx_str(ev, "message", ""));
     t->ok = strcmp(t->status, "ok") == 0;
-    t->objective_q = jsonx_int(ev, "objective_q", 0);
+    t->objective_q = t->value_q = jsonx_int(ev, "objective_q", 0);
     t->sd_q = jsonx_int(ev, "sd_q", 0);
     t->roofline = jsonx_num(ev, "roofline", NAN);
     t->crps = jsonx_num(ev, "crps", NAN);

@@ -101,7 +101,9 @@ static double parent_quality(const struct scorer *s, const struct world_node *n)
     const struct world_node *parent = world_get(s->w, n->parent);
     double q;
 
-    if (!world_is_solved(parent))
+    /* The root stands for the specification, whatever it begins with: a family of programs is not
+     * judged by a slow baseline. */
+    if (!world_is_solved(parent) || n->parent == 0)
         return 0.5;
     q = exp(1e-6 * (double)(parent->evidence.objective_q -
                             world_get(s->w, s->best)->evidence.objective_q));

@@ -185,8 +185,9 @@ static int64_t added_q(int64_t a, int64_t b)
 
 /*
  * Time waited for answers counts once, however many were waited for side by side, and not while
- * something was measured: at most what has passed since time was counted last. Events tell their
- * second, so one of slack.
+ * something was measured: nothing while an evaluation is under way, which has a time of its own,
+ * else at most what has passed since time was counted last. Events tell their second, so one of
+ * slack.
  */
 void spend_apply_answered(struct search *s, const json_t *ev)
 {
@@ -196,9 +197,10 @@ void spend_apply_answered(struct search *s, const json_t *ev)
 
     if (s->accounted_s > 0)
         waited = fmin(waited, (double)passed_s + 1);
-    s->wall_ns = added(s->wall_ns, (uint64_t)(fmin(waited, 1e8) * 1e9));
-    if (at_s > s->accounted_s)
-        s->accounted_s = at_s;
+    if (search_open_trial(s) == NULL) {
+        s->wall_ns = added(s->wall_ns, (uint64_t)(fmin(waited, 1e8) * 1e9));
+        s->accounted_s = MAX(s->accounted_s, at_s);
+    }
     s->tokens = added(s->tokens, added(counted(ev, "tokens_in"), counted(ev, "tokens_out")));
     s->usd_q = added_q(s->usd_q, jsonx_int(ev, "usd_q", 0));
 }

@@ -58,7 +58,7 @@ static void read_island(const struct search *s, unsigned island, struct archive 
         const struct trial *best = search_trial(s, search_program_best(s, p));
 
         if (best != NULL && (p == 0 || (best->cycle >= 2 && island_of(best->cycle) == island)))
-            archive_add(out, p, best->objective_q);
+            archive_add(out, p, best->value_q);
     }
 }
 

@@ -47,6 +47,9 @@ struct trial {
     char *message;
     bool ok;
     int64_t objective_q, sd_q;
+    /* What it is taken for: its own measurement; with a language model, which goes by few of them,
+     * the mean of that and of its duels. */
+    int64_t value_q;
     double roofline;      /* NaN when unknown */
     struct id evaluation; /* of the trial that it shares, when it does */
     double crps;          /* of the prediction; NaN when none */

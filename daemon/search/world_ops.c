@@ -362,9 +362,11 @@ static struct world_node *build_node(struct txn *t, const struct world_node *par
 
 static bool fits(struct txn *t, size_t more)
 {
-    if (t->w->bytes + more <= WORLD_BYTES_MAX)
+    int most = t->edit->actor == WORLD_BY_MODEL ? WORLD_BYTES_MODEL : WORLD_BYTES_MAX;
+
+    if (t->w->bytes + more <= (size_t)most)
         return true;
-    ISSUE(t, "the tree would have more than its %d bytes", WORLD_BYTES_MAX);
+    ISSUE(t, "the tree would have more than its %d bytes", most);
     t->full = true;
     return false;
 }

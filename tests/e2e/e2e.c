@@ -139,6 +139,18 @@ static int dial(const char *path)
     return -1;
 }
 
+/*
+ * Is it our daemon that listens? The socket of one that was killed while it started a child lives
+ * on in the child until that has become another program.
+ */
+static bool is_ours(const struct e2e *e, int fd)
+{
+    struct ucred peer = { 0 };
+    socklen_t len = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == e->pid;
+}
+
 static void show_log(struct e2e *e)
 {
     CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
@@ -154,7 +166,9 @@ void e2e_start(struct e2e *e)
     int fd;
 
     e2e_spawn(e, NULL);
-    while ((fd = dial(e->socket)) < 0) {
+    while ((fd = dial(e->socket)) < 0 || !is_ours(e, fd)) {
+        if (fd >= 0)
+            close(fd);
         if (now_s() > end || waitpid(e->pid, NULL, WNOHANG) != 0) {
             show_log(e);
             fail_msg("the daemon did not become ready");

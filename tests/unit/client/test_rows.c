@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "base/jsonx.h"
+#include "base/str.h"
 #include "show.h"
 #include "unit/test.h"
 
@@ -36,6 +37,41 @@ static void expect_row(const char *help, const char *text, const char *command)
     flat[n] = '\0';
     if (strstr(flat, text) == NULL)
         fail_msg("help of %s lacks \"%s\"", command, text);
+}
+
+/* "--as-of" as a man page writes it, "\\-\\-as\\-of". Owned. */
+static char *man_option(const char *name)
+{
+    CLEANUP(buf_release) struct buf text = { .max = 200 };
+    struct err err;
+
+    assert_ok(buf_adds(&text, "\\-\\-", &err), err);
+    for (; *name; name++)
+        assert_ok(*name == '-' ? buf_adds(&text, "\\-", &err) : buf_add(&text, name, 1, &err), err);
+    return buf_take(&text);
+}
+
+static void the_man_page_has_every_command_and_option(void **state)
+{
+    CLEANUP(buf_release) struct buf page = { .max = 1 << 20 };
+    struct err err;
+
+    (void)state;
+    assert_ok(file_read(KS_SOURCE_DIR "/docs/man/ksearch.1", &page, &err), err);
+    for (const struct command *const *c = cli_commands; *c; c++) {
+        CLEANUP(freep)
+        char *name =
+            (*c)->group ? str_printf("%s %s", (*c)->group, (*c)->name) : xstrdup((*c)->name);
+
+        if (strstr(buf_str(&page), name) == NULL)
+            fail_msg("docs/man/ksearch.1 lacks the command %s", name);
+        for (const struct opt *o = (*c)->opts; o && o->name; o++) {
+            CLEANUP(freep) char *option = man_option(o->name);
+
+            if (strstr(buf_str(&page), option) == NULL)
+                fail_msg("docs/man/ksearch.1 lacks --%s of %s", o->name, name);
+        }
+    }
 }
 
 static void help_lists_every_row_of_every_command(void **state)
@@ -263,6 +299,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_lists_every_row_of_every_command),
+        cmocka_unit_test(the_man_page_has_every_command_and_option),
         cmocka_unit_test(rows_are_complete_and_do_not_clash),
         cmocka_unit_test(words_become_parameters),
         cmocka_unit_test(bad_words_get_a_sentence),

@@ -416,7 +416,7 @@ static void thoughts_before_the_answer_are_dropped(void **state)
     refused("<think>\n" FENCED(KERNEL), NULL, "cut off inside");
     refused("<think>hm</think> \n", NULL, "empty");
     /* only what stands before the answer; and lines count from there */
-    refused(FENCED(KERNEL) "<think>" FENCED(KERNEL) "</think>\n", NULL, "two programs");
+    refused(FENCED(KERNEL) "<think>\n" FENCED(KERNEL) "</think>\n", NULL, "two programs");
     refused("<think>\n\n\n</think>\nEXPECT: soon\n" FENCED(KERNEL), NULL, "line 2 of the answer");
 }
 
