@@ -13,6 +13,8 @@
 /* ---- Sentences ---- */
 
 static void add_sentence(json_t *list, size_t *n, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
+static void add_sentence(json_t *list, size_t *n, const char *fmt, va_list args)
 {
     char text[500], seen[600];
 

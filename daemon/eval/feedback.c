@@ -435,6 +435,22 @@ static json_t *pick_diagnostics(const json_t *f, bool errors)
     return picked;
 }
 
+/*
+ * Loops that were not vectorised, without those of which nothing else is known than that a type in
+ * them has no vector form: most of them are vector code already, written with vector types or
+ * intrinsics. Owned.
+ */
+static json_t *pick_missed(const json_t *f)
+{
+    json_t *picked = json_array(), *l;
+    size_t i;
+
+    json_array_foreach (json_object_get(f, "missed"), i, l)
+        if (strcmp(jsonx_str(l, "reason", ""), "a statement's type has no vector form") != 0)
+            json_array_append(picked, l);
+    return picked;
+}
+
 static json_t *worst_first(const json_t *f)
 {
     const json_t *rows = json_object_get(f, "workloads");
@@ -449,12 +465,13 @@ static json_t *worst_first(const json_t *f)
 static void add_size(struct page *p, const json_t *f)
 {
     const json_t *s = json_object_get(f, "size");
-    char row[ROW_MAX], stack[48] = "";
+    char row[ROW_MAX], stack[112] = "";
 
     if (s == NULL)
         return;
     if (json_object_get(s, "stack_bytes"))
-        snprintf(stack, sizeof(stack), ", largest stack frame %lld",
+        snprintf(stack, sizeof(stack),
+                 ", largest stack frame %lld (the program's own arrays on the stack included)",
                  jsonx_int(s, "stack_bytes", 0));
     snprintf(row, sizeof(row),
              "Size in bytes: code of the kernel %lld, text %lld, data %lld, bss %lld%s\n",
@@ -489,7 +506,7 @@ int feedback_text(const json_t *feedback, size_t budget, struct buf *out, struct
     json_auto_t *errors = pick_diagnostics(feedback, true);
     json_auto_t *others = pick_diagnostics(feedback, false);
     json_auto_t *rows = worst_first(feedback);
-    const json_t *missed = json_object_get(feedback, "missed");
+    json_auto_t *missed = pick_missed(feedback);
     const json_t *done = json_object_get(feedback, "vectorised");
 
     if (budget < FEEDBACK_TEXT_MIN)

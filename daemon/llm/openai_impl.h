@@ -102,6 +102,7 @@ void openai_job_cancel(struct llm_job *j);
 /* Calls done as cancelled now, and frees. */
 void openai_job_drop(struct llm_job *j);
 
+/* Monotonic. */
 uint64_t openai_now_ns(const struct openai *o);
 
 /* ---- Of openai_job.c for openai_judge.c ---- */

@@ -41,6 +41,7 @@ int talk_open(struct runner *r, struct err *err);
 /* Cancels what is under way; no answer reaches the runner any more. */
 void talk_close(struct runner *r);
 
+/* Is there anything to store: answers, or that there are none? */
 bool talk_has_arrived(const struct runner *r);
 /* Hands what arrived to the worker; call before a step, and talk_after with its outcome. */
 void talk_before(struct runner *r);

@@ -9,9 +9,7 @@
     "Outside code you may write these lines, each at most once; all other prose is ignored:\n"     \
     "NOTE: one sentence on what this program does differently\n"                                   \
     "EXPECT: 1.8x +- 20%\n"                                                                        \
-    "(the speed that you expect, as a multiple of the baseline's, with your uncertainty)\n"        \
-    "USES: id, id\n"                                                                               \
-    "(the insights from the list above that you followed, if there is one)\n"
+    "(the speed that you expect, as a multiple of the baseline's, with your uncertainty)\n"
 
 #define C_RULES                                                                                    \
     "The program is one C file (gnu17). It defines, not static:\n"                                 \

@@ -3,6 +3,7 @@
 #include "search/brief.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "base/buf.h"
 #include "base/jsonx.h"
@@ -171,6 +172,53 @@ static json_t *variables_json(const struct pack *p)
     return list;
 }
 
+/* The depth of a heading, 0 for another line; *title is its text. */
+static size_t heading_of(const char *line, size_t len, const char **title, size_t *title_len)
+{
+    size_t depth = 0;
+
+    while (depth < len && line[depth] == '#')
+        depth++;
+    if (depth == 0 || depth > 6 || depth == len || line[depth] != ' ')
+        return 0;
+    *title = line + depth;
+    *title_len = len - depth;
+    while (*title_len > 0 && (*title)[0] == ' ')
+        (*title)++, (*title_len)--;
+    while (*title_len > 0 && strchr(" #\r", (*title)[*title_len - 1]) != NULL)
+        (*title_len)--;
+    return depth;
+}
+
+/*
+ * A README without its section "Kernels", which is about the baseline and the built-in template: a
+ * model that reads the template's decisions writes the template again. Whole lines; fences are not
+ * looked into. Owned.
+ */
+static char *guide_text(const char *text)
+{
+    static const char skipped[] = "Kernels";
+    CLEANUP(buf_release) struct buf out = { .max = strlen(text) + 1 };
+    size_t within = 0; /* depth of the heading that is left out; 0: none */
+    bool fence = false;
+
+    while (*text) {
+        size_t len = strcspn(text, "\n"), whole = len + (text[len] == '\n'), title_len, depth;
+        const char *title;
+
+        fence ^= str_has_prefix(text, "```");
+        depth = fence ? 0 : heading_of(text, len, &title, &title_len);
+        if (depth > 0 && (within == 0 || depth <= within))
+            within = title_len == strlen(skipped) && strncasecmp(title, skipped, title_len) == 0
+                         ? depth
+                         : 0;
+        if (within == 0)
+            buf_addf(&out, "%.*s", (int)whole, text);
+        text += whole;
+    }
+    return xstrdup(buf_str(&out));
+}
+
 /* Rows as long as they fit; the rest by name alone, so that every name is known. */
 static json_t *workloads_json(const struct pack_set *set)
 {
@@ -202,7 +250,8 @@ static json_t *copy_of(const json_t *o, const char *key)
 static json_t *task_json(const struct pack_definition *d, const struct pack_set *set)
 {
     const struct pack *p = d->pack;
-    CLEANUP(freep) char *guide = head_of(p->guide, strlen(p->guide), GUIDE_MAX);
+    CLEANUP(freep) char *readme = guide_text(p->guide);
+    CLEANUP(freep) char *guide = head_of(readme, strlen(readme), GUIDE_MAX);
     CLEANUP(freep) char *reference = reference_text(&p->module);
     json_t *o = json_object();
 

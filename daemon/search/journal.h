@@ -22,11 +22,13 @@ struct journal {
     json_t *events; /* array, for notifications; owned */
 };
 
+/* Begins with no events; `s` and `clock` are borrowed. ERR_NOMEM: nothing is left to close. */
 int journal_open(struct journal *j, struct search *s, const struct clock *clock, struct err *err);
 /* Adds `event` (stolen): {"type": ...}; fills seq and at. ERR_CORRUPT, ERR_NOMEM. */
 int journal_add(struct journal *j, json_t *event, struct err *err);
 /* One synced write; on failure the search no longer matches the base and must be loaded again. */
 int journal_commit(struct journal *j, struct err *err);
+/* What was not committed is not stored. */
 void journal_close(struct journal *j);
 
 #endif

@@ -18,6 +18,9 @@
 #include "search/warm_model.h"
 #include "search/world_ops.h"
 
+/* Micro-log: a deviation of the objective above this says that the machine was disturbed. */
+#define SCATTER_Q 80000
+
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
 {
     return s->champion != 0 && r->status == EVAL_OK &&
@@ -283,9 +286,14 @@ static json_t *attempt_edit(const struct trial *t, const char *status)
 static int add_lost(struct journal *j, const struct trial *t, const struct outcome *o,
                     struct err *err)
 {
+    const struct eval_result *r = o->result;
+    char scatter[120];
+
+    snprintf(scatter, sizeof(scatter), "its times scatter by %.0f %%: it is measured once more",
+             1e-4 * (double)eval_result_sd_q(r));
     return journal_add(j,
                        json_pack("{s:s, s:I, s:s}", "type", "lost", "evaluation", (json_int_t)t->n,
-                                 "message", o->result->message),
+                                 "message", r->status == EVAL_OK ? scatter : r->message),
                        err);
 }
 
@@ -349,9 +357,12 @@ static int record_known(struct journal *j, struct trial *t, const struct trial *
  * Times that scatter, or that do not fit what was seen from outside, say something of the machine
  * first (a crowded one starves the judge as well): only a program that is always so has failed.
  */
-static bool is_doubtful(enum eval_status status)
+static bool is_doubtful(const struct search *s, const struct trial *t, const struct eval_result *r)
 {
-    return status == EVAL_UNSTABLE || status == EVAL_CLOCK_TAMPERED;
+    if (r->status == EVAL_OK)
+        return !s->recorded && t->tries == 0 && eval_result_sd_q(r) > SCATTER_Q;
+    return (r->status == EVAL_UNSTABLE || r->status == EVAL_CLOCK_TAMPERED) &&
+           t->tries + 1 < SEARCH_TRIES_MAX;
 }
 
 int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
@@ -371,7 +382,7 @@ int outcome_record(struct journal *j, const struct outcome *o, struct err *err)
     }
     if (!eval_status_blames(o->result->status) && o->result->status != EVAL_OK)
         return record_lost(j, t, o, err);
-    if (is_doubtful(o->result->status) && t->tries + 1 < SEARCH_TRIES_MAX)
+    if (is_doubtful(s, t, o->result))
         return add_lost(j, t, o, err);
     if (add_evaluation(j, t, o, now_s, &fact, err) != 0)
         return -1;

@@ -30,6 +30,7 @@
     X(seed_result, 6000)                                                                           \
     X(status, 3000)                                                                                \
     X(need, 1200)                                                                                  \
+    X(choosing, 1600)                                                                              \
     X(flat, 600)                                                                                   \
     X(summary, 5000)                                                                               \
     X(questions, 4000)                                                                             \
@@ -42,9 +43,14 @@
     X(tuning, 3000)                                                                                \
     X(base, 32000)                                                                                 \
     X(base_result, 4000)                                                                           \
+    X(lineage, 3000)                                                                               \
     X(best, 32000)                                                                                 \
     X(best_result, 6000)                                                                           \
     X(parents, 80000)                                                                              \
+    X(rejected, 4000)                                                                              \
+    X(cycle, 1600)                                                                                 \
+    X(tuning_cost, 600)                                                                            \
+    X(spent, 400)                                                                                  \
     X(history, 6000)                                                                               \
     X(node_failures, 4000)                                                                         \
     X(failures, 4000)                                                                              \
@@ -252,6 +258,8 @@ static int view_make(const struct prompts *p, const struct search *s, const stru
         .s = s, .ask = ask, .brief = s->scope.brief, .schema = schema, .node = WORLD_NONE
     };
     out->seed_in_prefix = template_uses(p->files[FILE_PREFIX], SECTION_seed);
+    out->base_whole = template_uses(p->files[ask->kind], SECTION_base);
+    out->base_measured = template_uses(p->files[ask->kind], SECTION_base_result);
     if (ask->lane >= LANES_MAX)
         return err_set(err, ERR_INTERNAL, "a prompt was asked for lane %d", ask->lane);
     if (ask->lane >= 0) {

@@ -33,12 +33,12 @@ int section_outcome(const struct prompt_view *v, size_t budget, struct buf *out,
         sheet_addf(&s, "Measured: %s\n", buf_str(&row));
         if (v->result->ok && n->action.has_expected)
             sheet_addf(&s, "Measured over predicted: %.2f\n",
-                       exp(1e-6 * (double)v->result->objective_q - n->action.expected));
+                       exp(1e-6 * (double)v->result->value_q - n->action.expected));
     }
     if (v->lane->stagnation.has_base && v->result != NULL && v->result->ok) {
         text_factor(a, sizeof(a), 1e-6 * (double)v->lane->stagnation.base_q);
         text_factor(b, sizeof(b),
-                    1e-6 * (double)(v->result->objective_q - v->lane->stagnation.base_q));
+                    1e-6 * (double)(v->result->value_q - v->lane->stagnation.base_q));
         sheet_addf(&s, "It started from a program of %s: the step itself gave %s.\n", a, b);
     }
     if (v->lane->rounds > 0)
@@ -70,8 +70,9 @@ static struct tally *tally_of(struct tally *list, size_t *n, size_t max, const c
     return &list[(*n)++];
 }
 
-static void add_nodes_tally(struct sheet *s, const struct world *w)
+static void add_nodes_tally(struct sheet *s, const struct prompt_view *v)
 {
+    const struct world *w = v->s->world;
     size_t n = 0;
     double sum = 0, square = 0;
 
@@ -81,7 +82,7 @@ static void add_nodes_tally(struct sheet *s, const struct world *w)
 
         if (!world_is_solved(node) || !node->action.has_expected)
             continue;
-        d = 1e-6 * (double)node->evidence.objective_q - node->action.expected;
+        d = 1e-6 * (double)view_node_q(v, node) - node->action.expected;
         n++;
         sum += d;
         square += d * d;
@@ -135,7 +136,7 @@ int section_calibration(const struct prompt_view *v, size_t budget, struct buf *
 
     (void)err;
     add_scores(&s, &v->s->scorebook);
-    add_nodes_tally(&s, v->s->world);
+    add_nodes_tally(&s, v);
     for (size_t i = 0; i < v->s->n_trials; i++) {
         const struct trial *t = v->s->trials[i];
         double d = 1e-6 * (double)t->objective_q - t->mean;

@@ -8,7 +8,7 @@
 #include "eval/feedback.h"
 #include "search/prompt_impl.h"
 
-enum { MESSAGE_MAX = 600, NOTE_MAX = 400, HISTORY_MAX = 256, CLASSES_MAX = 24 };
+enum { MESSAGE_MAX = 600, NOTE_MAX = 400, LINEAGE_MAX = 8, CLASSES_MAX = 24 };
 
 /* ---- For several sections ---- */
 
@@ -24,13 +24,31 @@ const struct trial *view_trial_of(const struct prompt_view *v, uint32_t program)
     return search_trial(v->s, n);
 }
 
+int64_t view_node_q(const struct prompt_view *v, const struct world_node *n)
+{
+    const struct trial *t = search_trial(v->s, n->evidence.evaluation);
+
+    return t != NULL && t->measured && t->ok ? t->value_q : n->evidence.objective_q;
+}
+
+uint32_t view_rejected(const struct prompt_view *v)
+{
+    if (v->lane == NULL || v->lane->program == PROGRAM_NONE || v->lane->program == v->current ||
+        !lane_in_cycle(v->lane))
+        return PROGRAM_NONE;
+    return v->lane->program;
+}
+
 void text_outcome(struct buf *row, const struct trial *t, size_t max)
 {
-    char factor[32];
+    char value[32], own[32];
 
     if (t->ok) {
-        text_factor(factor, sizeof(factor), 1e-6 * (double)t->objective_q);
-        buf_addf(row, "%s", factor);
+        text_factor(value, sizeof(value), 1e-6 * (double)t->value_q);
+        text_factor(own, sizeof(own), 1e-6 * (double)t->objective_q);
+        buf_addf(row, "%s", value);
+        if (strcmp(value, own) != 0)
+            buf_addf(row, " with its direct comparisons, %s in this measurement alone", own);
         if (t->sd_q > 0)
             buf_addf(row, " (sd %.1f %%)", 1e-4 * (double)t->sd_q);
         if (isfinite(t->roofline))
@@ -119,11 +137,30 @@ static void add_program(const struct prompt_view *v, uint32_t program, size_t bu
     add_source(&s, v, program);
 }
 
+/* Which measurement a block of feedback is of: its figures are those of one alone. */
+static void feedback_head(struct buf *row, const struct prompt_view *v, const struct trial *t)
+{
+    const struct space *space = search_program_space(v->s, t->program);
+    CLEANUP(freep) char *key = space_n(space) > 0 ? space_key(space, t->a) : NULL;
+    char value[32], own[32];
+
+    buf_addf(row, "Measurement %llu, program %u", (unsigned long long)t->n, t->program);
+    if (key != NULL) {
+        buf_addf(row, " with ");
+        text_line(row, key, 800);
+    }
+    text_factor(value, sizeof(value), 1e-6 * (double)t->value_q);
+    text_factor(own, sizeof(own), 1e-6 * (double)t->objective_q);
+    if (t->ok && strcmp(value, own) != 0)
+        buf_addf(row, "; this measurement alone: %s, with its direct comparisons: %s", own, value);
+    buf_addf(row, "\n");
+}
+
 /* What was told of a trial's measurement, in a fence of its own. */
 static int add_feedback(const struct prompt_view *v, const struct trial *t, size_t budget,
                         struct buf *out, struct err *err)
 {
-    CLEANUP(buf_release) struct buf text = { .max = budget + 1 };
+    CLEANUP(buf_release) struct buf text = { .max = budget + 1 }, head = { .max = TEXT_ROW_MAX };
     struct sheet s = sheet_of(out, budget);
     json_auto_t *feedback = NULL;
 
@@ -134,7 +171,10 @@ static int add_feedback(const struct prompt_view *v, const struct trial *t, size
     feedback = search_feedback(v->s, t);
     if (feedback == NULL)
         return 0;
-    if (feedback_text(feedback, budget - FENCE, &text, err) != 0)
+    feedback_head(&head, v, t);
+    if (sheet_left(&s) >= head.len + FEEDBACK_TEXT_MIN + FENCE)
+        sheet_add(&s, buf_str(&head));
+    if (feedback_text(feedback, sheet_left(&s) - FENCE, &text, err) != 0)
         return -1;
     sheet_fence(&s, "text", buf_str(&text), false);
     return 0;
@@ -158,7 +198,7 @@ int section_seed_result(const struct prompt_view *v, size_t budget, struct buf *
     const struct trial *t = view_trial_of(v, 0);
 
     /* Where program 0 is shown as another one, it is measured there. */
-    if (t == NULL || v->current == 0 || v->base == 0 || v->best == 0)
+    if (t == NULL || v->current == 0 || (v->base == 0 && v->base_measured) || v->best == 0)
         return 0;
     return add_feedback(v, t, budget, out, err);
 }
@@ -192,10 +232,42 @@ int section_base_result(const struct prompt_view *v, size_t budget, struct buf *
     return add_feedback(v, view_trial_of(v, v->base), budget, out, err);
 }
 
+/* The program that the cycle started from and those before it, by figures and notes alone: the
+ * newest first. */
+int section_lineage(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    struct sheet s = sheet_of(out, budget);
+    uint32_t at = v->base;
+
+    (void)err;
+    for (size_t i = 0; i < LINEAGE_MAX && at != PROGRAM_NONE; i++) {
+        const struct program *p = search_program_record(v->s, at);
+        const struct trial *t = view_trial_of(v, at);
+        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
+
+        buf_addf(&row, "- program %u%s: ", at, i == 0 ? ", which the cycle started from" : "");
+        if (t != NULL)
+            text_outcome(&row, t, 160);
+        else
+            buf_addf(&row, "not measured yet");
+        if (p != NULL && p->note != NULL && p->note[0]) {
+            buf_addf(&row, "; ");
+            text_line(&row, p->note, NOTE_MAX);
+        } else if (at == 0) {
+            buf_addf(&row, "; what the search began with");
+        }
+        if (!sheet_addf(&s, "%s\n", buf_str(&row)))
+            break;
+        at = p != NULL ? p->parent : PROGRAM_NONE;
+    }
+    return 0;
+}
+
 int section_best(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
 {
     (void)err;
-    if (v->best != PROGRAM_NONE && v->best != v->current && v->best != v->base)
+    if (v->best != PROGRAM_NONE && v->best != v->current &&
+        !(v->best == v->base && v->base_whole))
         add_program(v, v->best, budget, out);
     return 0;
 }
@@ -203,9 +275,24 @@ int section_best(const struct prompt_view *v, size_t budget, struct buf *out, st
 int section_best_result(const struct prompt_view *v, size_t budget, struct buf *out,
                         struct err *err)
 {
-    if (v->best == PROGRAM_NONE || v->best == v->current || v->best == v->base)
+    if (v->best == PROGRAM_NONE || v->best == v->current ||
+        (v->best == v->base && v->base_measured))
         return 0;
     return add_feedback(v, view_trial_of(v, v->best), budget, out, err);
+}
+
+/* What was measured of the program that the round before this one brought, where the search goes
+ * back to an earlier one: its table, without its text. */
+int section_rejected(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    uint32_t program = view_rejected(v);
+    const struct trial *t = view_trial_of(v, program);
+    struct sheet s = sheet_of(out, budget);
+
+    if (t == NULL)
+        return 0;
+    add_head(&s, v, program);
+    return add_feedback(v, t, sheet_left(&s), out, err);
 }
 
 int section_parents(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
@@ -236,8 +323,8 @@ static int by_objective(const void *a, const void *b)
 
     if (x->ok != y->ok)
         return x->ok ? -1 : 1;
-    if (x->ok && x->objective_q != y->objective_q)
-        return x->objective_q > y->objective_q ? -1 : 1;
+    if (x->ok && x->value_q != y->value_q)
+        return x->value_q > y->value_q ? -1 : 1;
     return x->n < y->n ? -1 : 1;
 }
 
@@ -273,103 +360,6 @@ int section_tuning(const struct prompt_view *v, size_t budget, struct buf *out, 
     }
     if (shown < n)
         sheet_addf(&s, "(%zu of %zu measured assignments left out, the slowest)\n", n - shown, n);
-    return 0;
-}
-
-/* ---- What happened ---- */
-
-/* One round of a cycle: a program and its measurements. */
-struct round {
-    uint32_t program;
-    size_t n;
-    const struct trial *best; /* passed; NULL */
-    const struct trial *last;
-};
-
-static size_t rounds_of(const struct search *s, uint64_t cycle, struct round *list, size_t max)
-{
-    size_t n = 0;
-
-    for (uint64_t i = 1; i <= search_measured(s); i++) {
-        const struct trial *t = search_trial(s, i);
-        size_t k = 0;
-
-        if (t->cycle != cycle)
-            continue;
-        while (k < n && list[k].program != t->program)
-            k++;
-        if (k == max)
-            continue;
-        if (k == n)
-            list[n++] = (struct round){ .program = t->program };
-        list[k].n++;
-        list[k].last = t;
-        if (t->ok && (list[k].best == NULL || t->objective_q > list[k].best->objective_q))
-            list[k].best = t;
-    }
-    return n;
-}
-
-static void round_row(struct buf *row, const struct prompt_view *v, const struct round *r)
-{
-    const struct program *p = search_program_record(v->s, r->program);
-    char factor[32];
-
-    buf_addf(row, "- program %u", r->program);
-    if (p != NULL && p->parent != PROGRAM_NONE)
-        buf_addf(row, " (from %u)", p->parent);
-    buf_addf(row, ": ");
-    text_outcome(row, r->best != NULL ? r->best : r->last, 300);
-    if (r->n > 1)
-        buf_addf(row, " in the %s of %zu measurements", r->best != NULL ? "best" : "last", r->n);
-    if (p != NULL && p->has_expected) {
-        text_factor(factor, sizeof(factor), p->expected);
-        buf_addf(row, "; expected %s", factor);
-    }
-    if (p != NULL && p->note != NULL && p->note[0]) {
-        buf_addf(row, "; ");
-        text_line(row, p->note, NOTE_MAX);
-    }
-    buf_addf(row, "\n");
-}
-
-int section_history(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
-{
-    struct sheet s = sheet_of(out, budget), part = s;
-    CLEANUP(freep) struct round *list = NULL;
-    CLEANUP(freep) char **rows = NULL;
-    size_t n, from, used = 160;
-
-    (void)err;
-    if (v->lane == NULL || v->lane->rounds == 0)
-        return 0;
-    list = xcalloc(HISTORY_MAX, sizeof(*list));
-    n = rounds_of(v->s, v->lane->cycle, list, HISTORY_MAX);
-    rows = xcalloc(n + 1, sizeof(*rows));
-    for (from = n; from > 0; from--) { /* the newest rounds that fit, the oldest of them first */
-        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
-
-        round_row(&row, v, &list[from - 1]);
-        used += row.len;
-        if (used > budget)
-            break;
-        rows[from - 1] = buf_take(&row);
-    }
-    if (from > 0)
-        sheet_addf(&part, "(%zu earlier rounds are left out)\n", from);
-    for (size_t i = from; i < n; i++) {
-        sheet_add(&part, rows[i]);
-        free(rows[i]);
-    }
-    if (v->lane->rounds > n)
-        sheet_addf(&part, "- rounds without a program that could be measured: %zu\n",
-                   v->lane->rounds - n);
-    if (v->lane->note != NULL && v->lane->note[0]) {
-        CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
-
-        text_line(&row, v->lane->note, MESSAGE_MAX);
-        sheet_addf(&part, "- the last such round: %s\n", buf_str(&row));
-    }
     return 0;
 }
 

@@ -2,6 +2,7 @@
 /* Sections made of where the search as a whole stands, of other searches' insights, and of the
  * answer that a repair is about. See prompt_impl.h. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/jsonx.h"
@@ -65,6 +66,44 @@ static void add_left(struct sheet *s, const char *what, double spent, double bud
                    ceil(10 * MAX(0, MIN(1, left))));
 }
 
+static int by_size(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* How far two measurements of one program and assignment differ: a duel measures both sides again.
+ */
+static void add_noise(struct sheet *s, const struct search *search)
+{
+    CLEANUP(freep) int64_t *apart = xcalloc(2 * search_measured(search) + 1, sizeof(*apart));
+    char drift[320];
+    double median;
+    size_t n = 0;
+
+    for (uint64_t i = 1; i <= search_measured(search); i++) {
+        const struct trial *t = search_trial(search, i);
+        const struct trial *with = search_trial(search, t->duel_with);
+
+        if (with == NULL)
+            continue;
+        apart[n++] = llabs(t->objective_q - t->duel_q);
+        apart[n++] = llabs(with->objective_q - t->duel_champion_q);
+    }
+    qsort(apart, n, sizeof(*apart), by_size);
+    if (n > 0) {
+        median = 0.5 * (double)(apart[(n - 1) / 2] + apart[n / 2]);
+        sheet_addf(s,
+                   "Noise: two measurements of the same program and assignment differed by %.1f %% "
+                   "in the median of %zu pairs, by %.1f %% at most; differences below the median "
+                   "mean nothing\n",
+                   100 * expm1(1e-6 * median), n, 100 * expm1(1e-6 * (double)apart[n - 1]));
+    }
+    if (drift_text(&search->drift, drift, sizeof(drift))[0])
+        sheet_addf(s, "Drift: %s\n", drift);
+}
+
 int section_status(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
 {
     const struct search *q = v->s;
@@ -83,6 +122,7 @@ int section_status(const struct prompt_view *v, size_t budget, struct buf *out, 
     sheet_addf(&s, "Measurements: %llu of %llu, %llu of them passed; programs so far: %u\n",
                (unsigned long long)measured, (unsigned long long)q->spec.budget_evals,
                (unsigned long long)passed, search_programs(q));
+    add_noise(&s, q);
     add_left(&s, "time", (double)q->wall_ns, (double)q->spec.budget_time_ns);
     add_left(&s, "device time", (double)q->device_ns, (double)q->spec.budget_device_ns);
     add_left(&s, "tokens", tokens, (double)q->spec.budget_tokens);
@@ -118,6 +158,31 @@ int section_need(const struct prompt_view *v, size_t budget, struct buf *out, st
         sheet_addf(
             &s, "The best node, %s, has no open child: insert at least one next step under it.\n",
             world_get(w, best)->id);
+    return 0;
+}
+
+/* How the next node is chosen (select.h), for whoever sets the numbers that decide it. */
+int section_choosing(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
+{
+    struct sheet s = sheet_of(out, budget);
+
+    (void)err;
+    sheet_add(&s,
+              "`score_0_to_1` is the probability that carrying the node out improves on what it "
+              "starts from, its parent's program, by more than noise. That is how it is scored "
+              "afterwards. The scores of all open nodes are compared with each other");
+    if (v->s->spec.policy == SELECT_LEXICOGRAPHIC)
+        sheet_add(&s, ": the greatest is carried out next, among equals the least difficult, then "
+                      "the best rated. ");
+    else
+        sheet_add(&s, ", after a correction by how earlier ones came out. The score counts most "
+                      "in the choice; then how good the parent's program is beside the best one "
+                      "of the search; difficulty costs, the more the less is left; rating and "
+                      "confidence count a little; failed cycles on the node cost. ");
+    sheet_add(&s, "Below a slow program an improvement is easy and worth little: such a node is "
+                  "judged by `expected_vs_baseline_factor` too, which counts everything above it "
+                  "and is held against what is measured, so say there what it comes to beside "
+                  "the best.\n");
     return 0;
 }
 

@@ -259,6 +259,47 @@ static const struct device_row device_rows[] = {
     { "limits", "Limits: %s\n" },
 };
 
+/* Compilers' names of processors with the newest instruction set that tells them from older ones. A
+ * virtual machine can hide so much of its processor that `native` falls back to an older name. */
+static bool has_word(const char *words, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const char *at = words; len > 0 && (at = strstr(at, word)) != NULL; at += len)
+        if ((at == words || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0'))
+            return true;
+    return false;
+}
+
+static bool features_say_more(const json_t *device)
+{
+#define AMX_NAMES "sapphirerapids emeraldrapids graniterapids graniterapids-d diamondrapids"
+#define BF16_NAMES AMX_NAMES " cooperlake znver4 znver5"
+    static const struct {
+        const char *feature, *names;
+    } rows[] = {
+        { "amx_tile", AMX_NAMES },
+        { "avx512_fp16", AMX_NAMES },
+        { "avx512_bf16", BF16_NAMES },
+        { "avx512f", BF16_NAMES " knl knm skylake-avx512 cannonlake cascadelake icelake-client "
+                                "icelake-server tigerlake rocketlake x86-64-v4" },
+        { "avx2", BF16_NAMES " skylake-avx512 cannonlake cascadelake icelake-client "
+                             "icelake-server tigerlake rocketlake x86-64-v4 x86-64-v3 haswell "
+                             "broadwell skylake alderlake raptorlake meteorlake arrowlake "
+                             "lunarlake sierraforest knl knm bdver4 znver1 znver2 znver3" },
+    };
+    const char *arch = jsonx_str(device, "arch", "");
+    const json_t *f;
+    size_t i;
+
+    json_array_foreach (json_object_get(device, "features"), i, f)
+        for (size_t k = 0; json_is_string(f) && arch[0] && k < ARRAY_LEN(rows); k++)
+            if (strcmp(rows[k].feature, json_string_value(f)) == 0 &&
+                !has_word(rows[k].names, arch))
+                return true;
+    return false;
+}
+
 int section_device(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
 {
     const json_t *d = json_object_get(v->brief, "device");
@@ -286,6 +327,9 @@ int section_device(const struct prompt_view *v, size_t budget, struct buf *out, 
         at = strstr(form, "%s");
         *at = '\0';
         sheet_addf(&s, "%s%s%s", form, buf_str(&row), at + 2);
+        if (strcmp(device_rows[i].member, "arch") == 0 && features_say_more(d))
+            sheet_add(&s, "(That is the compiler's name, which does not stand for all of the "
+                          "instruction sets below: the list of instruction sets counts.)\n");
     }
     if (read > 0 && fma > 0)
         sheet_addf(
@@ -293,6 +337,11 @@ int section_device(const struct prompt_view *v, size_t budget, struct buf *out, 
             "Balance: %.1f f32 operations per byte read from memory; a workload with fewer is "
             "bound by memory, one with more by arithmetic.\n",
             fma / read);
+    if (read > 0 || fma > 0)
+        sheet_add(&s, "Measured rates are what a simple probe reached: a program can exceed them, "
+                      "so a floor can be undercut and a share of the roofline can be above 100 %. "
+                      "Such a share is of absolute times; the objective is a ratio of times "
+                      "measured side by side.\n");
     return 0;
 }
 

@@ -47,17 +47,17 @@ static void add_attempts(struct buf *row, const struct world_evidence *e)
         buf_addf(row, ")");
 }
 
-static void add_parent(struct buf *row, const struct world *w, const struct world_node *n)
+static void add_parent(struct buf *row, const struct prompt_view *v, const struct world_node *n)
 {
     const struct world_node *parent;
     char factor[32];
 
     if (n->parent == WORLD_NONE)
         return;
-    parent = world_get(w, n->parent);
+    parent = world_get(v->s->world, n->parent);
     buf_addf(row, " | under %s", parent->id);
     if (world_is_solved(parent)) {
-        text_factor(factor, sizeof(factor), 1e-6 * (double)parent->evidence.objective_q);
+        text_factor(factor, sizeof(factor), 1e-6 * (double)view_node_q(v, parent));
         buf_addf(row, " (%s)", factor);
     }
 }
@@ -69,7 +69,7 @@ static void open_row(struct buf *row, const struct prompt_view *v, const struct 
     buf_addf(row, " | score %.2f | difficulty %d", n->action.score, n->action.difficulty);
     add_expected(row, &n->action);
     buf_addf(row, " | rating %.1f, confidence %.2f", n->rating, n->confidence);
-    add_parent(row, v->s->world, n);
+    add_parent(row, v, n);
     add_attempts(row, &n->evidence);
     if (n->graft.search[0] || n->graft.insight[0])
         buf_addf(row, " | from past searches, similarity %.2f", n->graft.similarity);
@@ -89,14 +89,14 @@ static void closed_row(struct buf *row, const struct prompt_view *v, const struc
                                       : "-",
               WORLD_LABEL_MAX);
     if (world_is_solved(n)) {
-        text_factor(factor, sizeof(factor), 1e-6 * (double)n->evidence.objective_q);
+        text_factor(factor, sizeof(factor), 1e-6 * (double)view_node_q(v, n));
         buf_addf(row, " | measured %s", factor);
     } else {
         buf_addf(row, " | %s", n->evidence.status);
     }
     add_expected(row, &n->action);
     buf_addf(row, " | rating %.1f, confidence %.2f", n->rating, n->confidence);
-    add_parent(row, v->s->world, n);
+    add_parent(row, v, n);
     add_attempts(row, &n->evidence);
     if (n->notes[0]) {
         buf_addf(row, " | notes: ");
@@ -109,7 +109,7 @@ static void plain_row(struct buf *row, const struct prompt_view *v, const struct
 {
     buf_addf(row, "- %s: ", n->id);
     text_line(row, n->choice[0] ? n->choice : n->decision, WORLD_LABEL_MAX);
-    add_parent(row, v->s->world, n);
+    add_parent(row, v, n);
     buf_addf(row, "\n");
 }
 
@@ -117,7 +117,7 @@ static void abandoned_row(struct buf *row, const struct prompt_view *v, const st
 {
     buf_addf(row, "- %s: ", n->id);
     text_line(row, n->action.title[0] ? n->action.title : n->choice, WORLD_LABEL_MAX);
-    add_parent(row, v->s->world, n);
+    add_parent(row, v, n);
     add_attempts(row, &n->evidence);
     buf_addf(row, " | why: ");
     text_line(row, n->reason, 240);
@@ -126,10 +126,11 @@ static void abandoned_row(struct buf *row, const struct prompt_view *v, const st
 
 /* ---- Which nodes, in which order ---- */
 
-static int by_promise(const void *a, const void *b, void *world)
+static int by_promise(const void *a, const void *b, void *view)
 {
-    const struct world_node *x = world_get(world, *(const uint32_t *)a);
-    const struct world_node *y = world_get(world, *(const uint32_t *)b);
+    const struct world *w = ((const struct prompt_view *)view)->s->world;
+    const struct world_node *x = world_get(w, *(const uint32_t *)a);
+    const struct world_node *y = world_get(w, *(const uint32_t *)b);
 
     if (x->action.score != y->action.score)
         return x->action.score > y->action.score ? -1 : 1;
@@ -140,28 +141,32 @@ static int by_promise(const void *a, const void *b, void *world)
     return x->index < y->index ? -1 : 1;
 }
 
-static int by_worth(const void *a, const void *b, void *world)
+static int by_worth(const void *a, const void *b, void *view)
 {
-    const struct world_node *x = world_get(world, *(const uint32_t *)a);
-    const struct world_node *y = world_get(world, *(const uint32_t *)b);
+    const struct prompt_view *v = view;
+    const struct world_node *x = world_get(v->s->world, *(const uint32_t *)a);
+    const struct world_node *y = world_get(v->s->world, *(const uint32_t *)b);
+    int64_t p, q;
 
     if (world_is_solved(x) != world_is_solved(y))
         return world_is_solved(x) ? -1 : 1;
-    if (world_is_solved(x) && x->evidence.objective_q != y->evidence.objective_q)
-        return x->evidence.objective_q > y->evidence.objective_q ? -1 : 1;
+    p = world_is_solved(x) ? view_node_q(v, x) : 0;
+    q = world_is_solved(y) ? view_node_q(v, y) : 0;
+    if (p != q)
+        return p > q ? -1 : 1;
     return x->index < y->index ? -1 : 1;
 }
 
-static int by_newest(const void *a, const void *b, void *world)
+static int by_newest(const void *a, const void *b, void *view)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
-    (void)world;
+    (void)view;
     return x > y ? -1 : x < y;
 }
 
 typedef void row_fn(struct buf *row, const struct prompt_view *v, const struct world_node *n);
-typedef int order_fn(const void *a, const void *b, void *world);
+typedef int order_fn(const void *a, const void *b, void *view);
 
 /* What nodes are shown as, in the order in which they are written. */
 enum group {
@@ -214,7 +219,7 @@ struct group_list {
 
 static void list_sort_and_size(struct group_list *l, const struct prompt_view *v)
 {
-    qsort_r(l->nodes, l->n, sizeof(*l->nodes), l->form->order, v->s->world);
+    qsort_r(l->nodes, l->n, sizeof(*l->nodes), l->form->order, (void *)v);
     l->bytes = l->n > 0 ? strlen(l->form->heading) + MISSING_ROOM : 0;
     for (size_t i = 0; i < l->n; i++) {
         CLEANUP(buf_release) struct buf row = { .max = TEXT_ROW_MAX };
@@ -294,13 +299,13 @@ int section_tree(const struct prompt_view *v, size_t budget, struct buf *out, st
 
 /* ---- The path to a node, whole ---- */
 
-static void path_row(struct buf *row, const struct world *w, const struct world_node *n)
+static void path_row(struct buf *row, const struct prompt_view *v, const struct world_node *n)
 {
     char factor[32];
 
     buf_addf(row, "- %s (%s)", n->id, world_state_name(n->state));
     if (world_is_solved(n)) {
-        text_factor(factor, sizeof(factor), 1e-6 * (double)n->evidence.objective_q);
+        text_factor(factor, sizeof(factor), 1e-6 * (double)view_node_q(v, n));
         buf_addf(row, " measured %s", factor);
     }
     buf_addf(row, ": ");
@@ -332,7 +337,6 @@ static void path_row(struct buf *row, const struct world *w, const struct world_
         buf_addf(row, "  notes:\n");
         text_block(row, n->notes, "    ", WORLD_TEXT_MAX);
     }
-    (void)w;
 }
 
 int section_path(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
@@ -354,7 +358,7 @@ int section_path(const struct prompt_view *v, size_t budget, struct buf *out, st
     for (size_t used = MISSING_ROOM; shown < n; shown++) {
         CLEANUP(buf_release) struct buf row = { .max = 4 * TEXT_ROW_MAX };
 
-        path_row(&row, w, world_get(w, path[shown]));
+        path_row(&row, v, world_get(w, path[shown]));
         used += row.len;
         if (used > budget)
             break;

@@ -60,7 +60,9 @@ enum search_state {
     SEARCH_CANCELLED,
     SEARCH_STATE_COUNT
 };
+/* "queued" and so on; "?" for no state. */
 const char *search_state_name(enum search_state s);
+/* SEARCH_STATE_COUNT when there is none of this name. */
 enum search_state search_state_from_name(const char *name);
 /* Done, failed or cancelled: nothing will change any more. */
 bool search_is_over(enum search_state s);
@@ -229,6 +231,7 @@ json_t *search_summary(const struct search *s);
 
 /* ---- Answers (search_json.c); owned references ---- */
 
+/* The results of search.show and search.tree, docs/rpc.md. */
 json_t *search_show_json(const struct search *s);
 json_t *search_tree_json(const struct search *s);
 /* model_json.c: {summary, questions[], programs[{program, id, parent, note, from, model,

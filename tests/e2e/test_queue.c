@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -112,8 +113,11 @@ static void requests_come_again_as_they_were(void **state)
 {
     static const char *const kept[] = { "id", "hash", "attempt", "system", "prefix", "prompt" };
     struct e2e *e = *state;
-    json_auto_t *search = start(e), *seen = wait_request(e, NULL), *first = take(e, "alice");
+    json_auto_t *seen = NULL, *first = NULL;
 
+    json_decref(start(e));
+    seen = wait_request(e, NULL);
+    first = take(e, "alice");
     for (int killed = 1; killed >= 0; killed--) {
         json_auto_t *listed = NULL, *again = NULL;
 
@@ -173,6 +177,115 @@ static void a_cancelled_search_asks_nothing_more(void **state)
     assert_int_equal(e2e_stop(e), 0);
 }
 
+/* ---- Answers beside an evaluation ---- */
+
+#define HOLDING                                                                                    \
+    "case $1 in probe) ;; *) while [ -e ${0%/*}/hold ]; do sleep 0.02; done;; esac\n" HARNESS
+
+static void set_hold(struct e2e *e, bool on)
+{
+    CLEANUP(freep) char *path = str_printf("%s/hold", e->dir);
+    struct err err;
+
+    if (on)
+        assert_ok(file_write(path, "", 0, 0600, &err), err);
+    else
+        assert_int_equal(unlink(path), 0);
+}
+
+static void say(struct e2e *e, const json_t *request, const char *text)
+{
+    json_auto_t *params = json_pack("{s:s, s:s}", "id", jsonx_str(request, "id", ""), "text", text);
+    CLEANUP(freep) char *line = json_dumps(params, JSON_COMPACT);
+    json_auto_t *r = NULL;
+
+    ask_daemon(e, "llm.answer", line, &r);
+}
+
+static json_t *wait_requests(struct e2e *e, size_t n)
+{
+    for (int i = 0; i < WAIT_S * POLLS_PER_S; i++) {
+        json_t *list;
+
+        ask_daemon(e, "llm.pending", "{}", &list);
+        if (json_array_size(json_object_get(list, "requests")) == n)
+            return list;
+        json_decref(list);
+        usleep(1000000 / POLLS_PER_S);
+    }
+    fail_msg("there were never %zu requests", n);
+    return NULL;
+}
+
+/* Answers that the search has stored. */
+static json_int_t n_stored(struct e2e *e, const char *id)
+{
+    CLEANUP(freep) char *params = str_printf("{\"search\":\"%s\"}", id);
+    json_auto_t *s = NULL;
+    json_int_t n = 0;
+    const json_t *row;
+    size_t i;
+
+    ask_daemon(e, "search.show", params, &s);
+    json_array_foreach (json_object_get(s, "ledger"), i, row)
+        n += jsonx_int(row, "answers", 0);
+    return n;
+}
+
+static void wait_stored(struct e2e *e, const char *id, json_int_t n)
+{
+    for (int i = 0; n_stored(e, id) < n; i++) {
+        if (i > WAIT_S * POLLS_PER_S)
+            fail_msg("%lld answers were never stored", (long long)n);
+        usleep(1000000 / POLLS_PER_S);
+    }
+}
+
+#define NODE(id)                                                                                   \
+    "{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":\"" id                  \
+    "\",\"action\":{\"title\":\"do " id "\"}}}"
+#define PROGRAM(text)                                                                              \
+    "```c\n#include \"ks_task.h\"\nint ks_kernel(const struct ks_call *call)\n{\n    return " text    \
+    ";\n}\n```\n"
+
+/* While one lane's program is measured, which may take minutes, the other one's answer arrives: it
+ * is stored then and there, so that a daemon that dies meanwhile asks for it no more. */
+static void an_answer_beside_an_evaluation_is_stored_at_once(void **state)
+{
+    struct e2e *e = *state;
+    json_auto_t *search = NULL, *init = NULL, *both = NULL, *after = NULL;
+    const json_t *first, *second;
+    const char *id;
+
+    e2e_fake_harness(e, HOLDING);
+    e2e_start(e);
+    ask_daemon(e, "search.start",
+               "{\"task\":\"vector_add_l1\",\"device\":\"cpu\",\"set\":\"smoke\",\"seed\":5,"
+               "\"proposer\":\"queue\",\"lanes\":2,\"budget\":{\"evals\":9}}",
+               &search);
+    id = jsonx_str(search, "id", "");
+    init = wait_request(e, NULL);
+    set_hold(e, true);
+    say(e, init, "{\"kernel_summary\":\"\",\"open_questions\":[],\"ops\":[" NODE("a") "," NODE("b") "]}");
+    both = wait_requests(e, 2);
+    first = json_array_get(json_object_get(both, "requests"), 0);
+    second = json_array_get(json_object_get(both, "requests"), 1);
+    say(e, first, PROGRAM("call == 0"));
+    wait_stored(e, id, 2);
+    say(e, second, PROGRAM("call == (void *)1"));
+    wait_stored(e, id, 3); /* nothing can be measured before it is */
+    kill(e->pid, SIGKILL);
+    e2e_wait(e, WAIT_S);
+    set_hold(e, false);
+    e2e_start(e);
+    after = wait_requests(e, 2); /* both programs are measured, and more is asked */
+    for (size_t i = 0; i < 2; i++)
+        assert_string_not_equal(
+            jsonx_str(json_array_get(json_object_get(after, "requests"), i), "id", ""),
+            jsonx_str(second, "id", ""));
+    assert_int_equal(e2e_stop(e), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, e2e_setup, e2e_teardown)
@@ -180,6 +293,7 @@ int main(void)
         T(requests_come_again_as_they_were),
         T(a_paused_search_can_be_answered),
         T(a_cancelled_search_asks_nothing_more),
+        T(an_answer_beside_an_evaluation_is_stored_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,7 @@ static void err_is_cut_between_characters(void **state)
             json_auto_t *json = NULL;
             struct err err;
 
-            assert_ok(buf_adds(&text, "...." + shift, &err), err);
+            assert_ok(buf_adds(&text, &"...."[shift], &err), err);
             while (text.len < 2 * sizeof(err.msg))
                 assert_ok(buf_adds(&text, characters[c], &err), err);
             err_set(&err, ERR_IO, "%s", buf_str(&text));

@@ -391,12 +391,12 @@ static int take_id(void *ctx, uint64_t seq, const struct id *id, const struct ev
 static void facts_are_from_elsewhere_and_claims_rest_on_measurements(void **state)
 {
     struct base b = base_open(*state);
-    json_auto_t *reply = import_fixture(&b);
     char origin[KB_ORIGIN_MAX + 1];
     struct id ids[2] = { 0 };
     struct err err;
     int claims = 0;
 
+    json_decref(import_fixture(&b));
     assert_ok(kb_each_evaluation(b.kb, "t", "h100", UINT64_MAX, take_id, ids, &err), err);
     assert_true(ids[1].hex[0] != '\0');
     for (size_t i = 0; i < 2; i++) {

@@ -401,8 +401,8 @@ static const char *const program_attacks[] = {
     "```c\n#include \"/etc/passwd\"\nint ks_kernel(const struct ks_call *call)\n{\n    return "
     "0;\n}\n"
     "```\n",
-    "```c\n//@tunable KS_SECRET int 1|x default 7\nint ks_kernel(const struct ks_call *call)\n{\n"
-    "    return 0;\n}\n```\n",
+    ("```c\n//@tunable KS_SECRET int 1|x default 7\nint ks_kernel(const struct ks_call *call)\n{\n"
+     "    return 0;\n}\n```\n"),
     "EXPECT: nan\nUSES: ../../x\n```python\nimport os\n```\n",
     "{\"ops\":[{\"op\":\"delete_node\",\"node_id\":\"root\"}]}",
 };

@@ -556,6 +556,47 @@ static void a_full_world_says_so_and_stays_whole(void **state)
     world_free(w);
 }
 
+/* However much a model writes, what is measured can still be kept. */
+static void a_model_cannot_fill_the_world_up(void **state)
+{
+    struct world *w = world_new();
+    char text[WORLD_TEXT_MAX + 1], title[32];
+    struct world_edit e;
+    struct err err;
+    int rc = 0;
+
+    (void)state;
+    memset(text, 'x', WORLD_TEXT_MAX);
+    text[WORLD_TEXT_MAX] = '\0';
+    for (unsigned i = 0; rc == 0; i++) {
+        struct world_spec *spec;
+
+        assert_true(i < WORLD_NODES_MAX);
+        snprintf(title, sizeof(title), "step %u", i);
+        world_edit_init(&e, WORLD_BY_MODEL, "propose", 1);
+        spec = &world_edit_add(&e, WORLD_OP_INSERT, WORLD_ROOT_ID)->spec;
+        world_spec_text(spec, WORLD_SET_TITLE, title);
+        world_spec_text(spec, WORLD_SET_DESCRIPTION, text);
+        world_spec_text(spec, WORLD_SET_RATIONALE, text);
+        world_spec_text(spec, WORLD_SET_IMPACTS, text);
+        world_spec_text(spec, WORLD_SET_NOTES, text);
+        rc = world_apply(w, &e, NULL, &err);
+        world_edit_release(&e);
+    }
+    assert_int_equal(err.code, ERR_LIMIT);
+    world_edit_init(&e, WORLD_BY_SYSTEM, "cycle", 1);
+    for (unsigned i = 0; i < WORLD_SYSTEM_NEW_MAX; i++) {
+        struct world_spec *spec = &world_edit_add(&e, WORLD_OP_INSERT, WORLD_ROOT_ID)->spec;
+
+        snprintf(title, sizeof(title), "own %u", i);
+        world_spec_text(spec, WORLD_SET_TITLE, title);
+        world_spec_text(spec, WORLD_SET_NOTES, text);
+    }
+    assert_ok(world_apply(w, &e, NULL, &err), err);
+    world_edit_release(&e);
+    world_free(w);
+}
+
 static void texts_are_bounded_and_are_utf8(void **state)
 {
     struct world *w = world_new();
@@ -799,6 +840,7 @@ int main(void)
         cmocka_unit_test(failed_cycles_abandon_a_node_at_the_limit),
         cmocka_unit_test(the_system_attaches_only_what_passed_to_what_can_run),
         cmocka_unit_test(a_full_world_says_so_and_stays_whole),
+        cmocka_unit_test(a_model_cannot_fill_the_world_up),
         cmocka_unit_test(texts_are_bounded_and_are_utf8),
         cmocka_unit_test(a_tree_is_the_fold_of_its_stored_edits),
         cmocka_unit_test(a_stored_edit_is_parsed_strictly),
