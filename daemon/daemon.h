@@ -51,7 +51,7 @@ struct daemon {
     struct list evals; /* calls of eval.run and task.check that wait for their turn or run */
     struct upkeep *upkeep;
     struct embedder *embedder; /* NULL with the built-in embedding */
-    struct prompts *prompts; /* what models are asked with */
+    struct prompts *prompts;   /* what models are asked with */
     struct llms *llms;         /* language models that searches ask */
     struct history *history;   /* what all searches add up to */
     struct searches *searches;

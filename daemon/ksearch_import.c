@@ -69,7 +69,8 @@ int import_emit(struct import *im, json_t *event, struct world_edit *edit, struc
     return rc;
 }
 
-const char *import_label(const struct ksearch_node *n)
+/* What a node is called. Borrowed. */
+static const char *label_of(const struct ksearch_node *n)
 {
     return n->title[0] ? n->title : n->choice[0] ? n->choice : n->decision[0] ? n->decision : n->id;
 }
@@ -107,7 +108,7 @@ static void insert_edit(const struct import *im, size_t at, bool more, struct wo
     world_edit_init(edit, WORLD_BY_SYSTEM, "import", im->trials);
     s = &world_edit_add(edit, WORLD_OP_INSERT, im->run.nodes[n->parent].id)->spec;
     if (im->closes[at] && title[0] == '\0') /* only an action can be carried out */
-        title = import_label(n);
+        title = label_of(n);
     if (more) {
         size_t n_bytes = MIN(strlen(title), (size_t)(WORLD_LABEL_MAX - WORLD_ID_MAX - 4));
 
@@ -121,8 +122,7 @@ static void insert_edit(const struct import *im, size_t at, bool more, struct wo
         buf_clear(&notes);
     world_spec_text(s, WORLD_SET_ID, n->id);
     world_spec_kind(s, WORLD_DECISION);
-    world_spec_text(s, WORLD_SET_DECISION,
-                    n->decision[0] || title[0] ? n->decision : import_label(n));
+    world_spec_text(s, WORLD_SET_DECISION, n->decision[0] || title[0] ? n->decision : label_of(n));
     world_spec_text(s, WORLD_SET_CHOICE, n->choice);
     world_spec_text(s, WORLD_SET_IMPACTS, n->impacts);
     world_spec_text(s, WORLD_SET_NOTES, notes.len ? buf_str(&notes) : n->notes);
@@ -220,8 +220,8 @@ static int close_node(struct import *im, size_t at, struct err *err)
 {
     const struct ksearch_node *n = &im->run.nodes[at];
 
-    if (import_trial(im, (size_t)n->solution, n->id, at ? import_label(n) : "seed",
-                     import_base(im, n), true, err) != 0)
+    if (import_trial(im, (size_t)n->solution, n->id, at ? label_of(n) : "seed", import_base(im, n),
+                     true, err) != 0)
         return -1;
     im->closed[at] = true;
     im->n_closed++;

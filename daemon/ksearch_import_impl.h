@@ -35,8 +35,6 @@ struct import {
 
 /* Takes the event, and the edit (NULL for none), which must apply. */
 int import_emit(struct import *im, json_t *event, struct world_edit *edit, struct err *err);
-/* What a node is called: title, choice, decision or id. Borrowed. */
-const char *import_label(const struct ksearch_node *n);
 
 /* ksearch_import_trials.c */
 

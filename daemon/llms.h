@@ -15,9 +15,9 @@
 struct daemon;
 struct llms;
 
-/* Opens the queue, which needs nothing, and the endpoint when models are named and nothing is wrong.
- * Keeps `d`: its loop, clock, configuration and RPC server must be there. ERR_NOMEM. Blocks for
- * small files. */
+/* Opens the queue, which needs nothing, and the endpoint when models are named and nothing is
+ * wrong. Keeps `d`: its loop, clock, configuration and RPC server must be there. ERR_NOMEM. Blocks
+ * for small files. */
 int llms_open(struct daemon *d, struct llms **out, struct err *err);
 /* Frees the providers; what they have under way ends as cancelled. NULL is fine. */
 void llms_close(struct llms *m);

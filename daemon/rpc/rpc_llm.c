@@ -2,7 +2,6 @@
 /* llm.*: the side of the queue that answers, and how the language models are doing. */
 #include "rpc/rpc_llm.h"
 
-
 #include "daemon.h"
 #include "llm/provider_queue.h"
 #include "llms.h"

@@ -5,41 +5,18 @@
 #include <event2/event.h>
 #include <string.h>
 
-#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "log.h"
 #include "loop.h"
 #include "rpc/rpc.h"
 #include "sched/evaluation.h"
-#include "sched/notice.h"
-#include "search/author.h"
-#include "search/history.h"
-#include "search/journal.h"
+#include "sched/step.h"
 #include "search/outcome.h"
-#include "search/planner.h"
 
 enum { STALL_RETRY_S = 5 };
 
-static uint64_t mono(const struct runner *r)
-{
-    return r->owner->daemon->clock->mono_ns(r->owner->daemon->clock);
-}
-
 /* ---- Notices: what watchers are told ---- */
-
-static void make_notices(struct runner *r, const json_t *events)
-{
-    const json_t *ev;
-    size_t i;
-
-    if (r->notices == NULL)
-        r->notices = json_array();
-    json_array_foreach (events, i, ev)
-        if (strcmp(jsonx_str(ev, "type", ""), "edited") != 0 &&
-            strcmp(jsonx_str(ev, "type", ""), "text") != 0)
-            json_array_append_new(r->notices, notice_of_event(r->search, ev));
-}
 
 static void publish(struct runner *r)
 {
@@ -62,140 +39,6 @@ static void publish(struct runner *r)
                              search_state_name(r->search->state)));
         rpc_end_stream(d->rpc, key);
     }
-}
-
-/* ---- Steps on a worker ---- */
-
-typedef int step_fn(struct runner *r, struct journal *j, struct err *err);
-
-/*
- * One step: fold and batch under the search's lock, one synced write. When it fails, the search in
- * memory is ahead of the base, so it is loaded again; the step is then taken anew.
- */
-static int run_step(struct runner *r, step_fn *step, struct err *err)
-{
-    struct search *s = r->search;
-    uint64_t start = mono(r);
-    struct err ignored;
-    struct journal j;
-    int rc;
-
-    pthread_mutex_lock(&s->lock);
-    rc = journal_open(&j, s, r->owner->daemon->clock, err);
-    if (rc == 0) {
-        rc = step(r, &j, err);
-        if (rc == 0)
-            rc = journal_commit(&j, err);
-        if (rc == 0) {
-            make_notices(r, j.events);
-            r->sync_ns += kb_batch_sync_ns(j.batch);
-        }
-        journal_close(&j);
-    }
-    r->own_ns += mono(r) - start;
-    pthread_mutex_unlock(&s->lock);
-    if (rc != 0 && search_load(s->kb, s->spec.id, false, &r->fresh, &ignored) != 0)
-        r->fresh = NULL;
-    return rc;
-}
-
-static struct runner *runner_of(struct work *w)
-{
-    return LIST_OF(w, struct runner, work);
-}
-
-static int plan_step(struct runner *r, struct journal *j, struct err *err)
-{
-    (void)r;
-    return planner_step(j, err);
-}
-
-static int plan_run(struct work *w, struct err *err)
-{
-    struct runner *r = runner_of(w);
-    int rc = run_step(r, plan_step, err);
-
-    r->plan_ns = r->own_ns - r->sync_ns;
-    return rc;
-}
-
-static int store_step(struct runner *r, struct journal *j, struct err *err)
-{
-    return talk_store(r, j, err);
-}
-
-static int author_plan_step(struct runner *r, struct journal *j, struct err *err)
-{
-    return author_step(j, r->owner->daemon->prompts, err);
-}
-
-/* With a language model: what arrived is stored, then used; requests are read back for the loop. */
-static int talk_run(struct work *w, struct err *err)
-{
-    struct runner *r = runner_of(w);
-
-    if (json_array_size(r->talk.storing) > 0 && run_step(r, store_step, err) != 0)
-        return -1;
-    if (run_step(r, author_plan_step, err) != 0)
-        return -1;
-    r->plan_ns = r->own_ns - r->sync_ns;
-    return talk_read_requests(r, err);
-}
-
-static int record_step(struct runner *r, struct journal *j, struct err *err)
-{
-    struct outcome o = { &r->result, r->has_duel ? &r->duel : NULL, mono(r) - r->turn_started_ns,
-                         r->seed };
-
-    return outcome_record(j, &o, err);
-}
-
-/* What was recorded enters the ledger; a reading that fails is done again when somebody asks. */
-static void read_on(struct runner *r)
-{
-    uint64_t start = mono(r);
-    struct err ignored;
-
-    history_follow(r->owner->daemon->history, r->search->kb, r->search->spec.id, &ignored);
-    r->own_ns += mono(r) - start;
-}
-
-static int record_run(struct work *w, struct err *err)
-{
-    struct runner *r = runner_of(w);
-    int rc = run_step(r, record_step, err);
-
-    if (rc == 0) {
-        read_on(r);
-        pthread_mutex_lock(&r->search->lock); /* who is shown the search reads it meanwhile */
-        search_note_overhead(r->search, r->own_ns - r->sync_ns, r->sync_ns, r->start_ns);
-        pthread_mutex_unlock(&r->search->lock);
-        log_debug("search %s: own time %.3f ms (plan %.3f), fsync %.3f ms, launching %.3f ms",
-                  r->search->spec.id, (double)(r->own_ns - r->sync_ns) / 1e6,
-                  (double)r->plan_ns / 1e6, (double)r->sync_ns / 1e6, (double)r->start_ns / 1e6);
-    }
-    return rc;
-}
-
-static int control_step(struct runner *r, struct journal *j, struct err *err)
-{
-    static const struct {
-        const char *type, *reason;
-    } rows[] = {
-        [SEARCHES_PAUSE] = { "paused", "paused by the user" },
-        [SEARCHES_RESUME] = { "resumed", "" },
-        [SEARCHES_CANCEL] = { "cancelled", "cancelled by the user" },
-        [SEARCHES_FAIL] = { "failed", "it cannot go on" },
-    };
-    const char *reason = r->why[0] ? r->why : rows[r->want].reason;
-
-    return journal_add(j, json_pack("{s:s, s:s}", "type", rows[r->want].type, "reason", reason),
-                       err);
-}
-
-static int control_run(struct work *w, struct err *err)
-{
-    return run_step(runner_of(w), control_step, err);
 }
 
 /* ---- The loop's side ---- */
@@ -372,7 +215,7 @@ static void start_evaluation(struct runner *r, bool duel)
     eval_result_fail(duel ? &r->duel : &r->result, EVAL_INFRASTRUCTURE, r->search->spec.task,
                      r->search->spec.set, err.msg);
     *(duel ? &r->has_duel : &r->has_result) = true;
-    submit(r, PHASE_RECORDING, record_run, record_done);
+    submit(r, PHASE_RECORDING, step_record, record_done);
 }
 
 /* An evaluation is over, and no worker has the search. */
@@ -409,7 +252,7 @@ static void measured(struct runner *r)
     if (!duel && outcome_wants_duel(r->search, &r->result))
         start_evaluation(r, true);
     else
-        submit(r, PHASE_RECORDING, record_run, record_done);
+        submit(r, PHASE_RECORDING, step_record, record_done);
 }
 
 static void measure_done(void *ctx, const struct eval_result *result, const json_t *record)
@@ -478,11 +321,6 @@ static bool may_keep(const struct runner *r)
            !r->keeping && !r->keep_failed && !r->has_ended && talk_has_arrived(r);
 }
 
-static int keep_run(struct work *w, struct err *err)
-{
-    return run_step(runner_of(w), store_step, err);
-}
-
 static void keep_done(struct work *w, const struct err *err)
 {
     struct runner *r = runner_of(w);
@@ -514,7 +352,7 @@ static void keep(struct runner *r)
 {
     talk_before(r);
     r->keeping = true;
-    r->work.run = keep_run;
+    r->work.run = step_store;
     r->work.done = keep_done;
     work_submit(r->owner->daemon->work, &r->work);
 }
@@ -526,7 +364,7 @@ void runner_keep(struct runner *r)
     if (!talk_has_arrived(r) || search_is_over(r->search->state) || r->phase == PHASE_STALLED)
         return;
     talk_before(r);
-    if (run_step(r, store_step, &err) != 0)
+    if (step_store(&r->work, &err) != 0)
         log_error("search %s: answers that had arrived are lost: %s", r->search->spec.id, err.msg);
     talk_after(r, true);
 }
@@ -576,14 +414,14 @@ static void turn_go(struct turn *t)
     r->turn_came = r->keeping;
     if (r->keeping)
         return;
-    r->turn_started_ns = mono(r);
+    r->turn_started_ns = r->owner->daemon->clock->mono_ns(r->owner->daemon->clock);
     if (r->talk.model != NULL) {
         r->start_ns = 0;
         start_evaluation(r, false);
         return;
     }
     r->own_ns = r->sync_ns = r->plan_ns = r->start_ns = 0;
-    submit(r, PHASE_PLANNING, plan_run, plan_done);
+    submit(r, PHASE_PLANNING, step_plan, plan_done);
 }
 
 static void control_done(struct work *w, const struct err *err)
@@ -616,7 +454,7 @@ static void wake_talk(struct runner *r)
         return;
     r->own_ns = r->sync_ns = r->plan_ns = 0;
     talk_before(r);
-    submit(r, PHASE_PLANNING, talk_run, talk_done);
+    submit(r, PHASE_PLANNING, step_talk, talk_done);
 }
 
 void runner_wake(struct runner *r)
@@ -632,7 +470,7 @@ void runner_wake(struct runner *r)
     if (r->want != SEARCHES_NONE) {
         if (r->want == SEARCHES_RESUME)
             talk_hope(r);
-        submit(r, PHASE_CONTROLLING, control_run, control_done);
+        submit(r, PHASE_CONTROLLING, step_control, control_done);
         return;
     }
     if (search_is_over(r->search->state))

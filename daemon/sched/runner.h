@@ -41,12 +41,12 @@ struct runner {
     struct eval_job *job;
     /* Answers are stored while the search waits for its turn or for an evaluation; what comes
      * meanwhile waits until that is done. */
-    bool keeping;          /* a worker has the search for it */
-    bool turn_came;        /* meanwhile */
-    bool has_ended;        /* the evaluation, meanwhile; `ended` holds its result unless cancelled */
+    bool keeping;   /* a worker has the search for it */
+    bool turn_came; /* meanwhile */
+    bool has_ended; /* the evaluation, meanwhile; `ended` holds its result unless cancelled */
     bool was_cancelled;
     struct eval_result ended;
-    bool keep_failed;      /* once the evaluation is over, the search is loaded again */
+    bool keep_failed; /* once the evaluation is over, the search is loaded again */
     struct err keep_err;
     bool has_result, has_duel, duelled_twice;
     struct eval_result result, duel;
@@ -73,6 +73,11 @@ struct searches {
     pthread_rwlock_t lock;
     bool closing;
 };
+
+static inline struct runner *runner_of(struct work *w)
+{
+    return LIST_OF(w, struct runner, work);
+}
 
 /* Takes the search over and enters it among the live ones. Call runner_wake then. */
 struct runner *runner_new(struct searches *ss, struct search *s);

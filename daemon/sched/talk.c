@@ -281,12 +281,6 @@ void talk_start(struct runner *r)
 
 /* ---- Waiting ---- */
 
-bool talk_is_waiting(const struct runner *r)
-{
-    return !list_empty(&r->talk.calls) ||
-           (r->talk.again != NULL && event_pending(r->talk.again, EV_TIMEOUT, NULL));
-}
-
 void talk_hope(struct runner *r)
 {
     r->talk.hopeless = r->talk.missing = false;

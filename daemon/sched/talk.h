@@ -52,8 +52,6 @@ int talk_store(struct runner *r, struct journal *j, struct err *err);
 int talk_read_requests(struct runner *r, struct err *err);
 /* Starts what was read; ends what is not wanted any more. */
 void talk_start(struct runner *r);
-/* Are calls under way, or to be asked again? */
-bool talk_is_waiting(const struct runner *r);
 /* Somebody asked to go on: what was wrong may have been mended. */
 void talk_hope(struct runner *r);
 /* "2 requests wait for an answer", or what the provider's trouble is. Fills `out`. */

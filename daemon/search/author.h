@@ -20,9 +20,11 @@ enum {
     AUTHOR_ROUNDS_MAX = 12, /* programs in one cycle, whatever the counters say */
     AUTHOR_BARREN_MAX =
         12, /* answers in a row without a new program or an edit, then the search ends */
-    AUTHOR_IDLE_MAX = 100, /* answers since the last measurement, whatever they are: it ends too */
-    AUTHOR_LIST_MIN = 3,   /* executable nodes of a flat list, below which more are asked for */
-    AUTHOR_TUNE_MAX = 6,   /* evaluations of one program after its first, when it is promising */
+    AUTHOR_IDLE_MAX = 100,  /* answers since the last measurement, whatever they are: it ends too */
+    AUTHOR_LIST_MIN = 3,    /* executable nodes of a flat list, below which more are asked for */
+    AUTHOR_TUNE_MAX = 6,    /* evaluations of one program after its first, when it is promising */
+    AUTHOR_TUNE_LITTLE = 2, /* when it is far behind the best */
+    AUTHOR_TUNE_SHARE = 6,  /* and at most this part of what is left, or AUTHOR_TUNE_LITTLE */
     AUTHOR_REGRESSIONS_MAX =
         2 /* rounds below the cycle's best before the model starts from that again */
 };

@@ -57,14 +57,16 @@ int author_cycle(struct author *a, uint32_t node, uint32_t base, json_t *more, s
     return journal_add(a->j, ev, err);
 }
 
-int author_cycle_on_new(struct author *a, const char *title, uint32_t base, const char *why,
-                        char id[WORLD_ID_MAX + 1], struct err *err)
+/* The same on a node that is inserted under the root. */
+static int cycle_on_new(struct author *a, const char *title, uint32_t base, const char *why,
+                        struct err *err)
 {
+    char id[WORLD_ID_MAX + 1];
     struct world_edit edit;
     struct world_spec *spec;
     json_t *more;
 
-    snprintf(id, WORLD_ID_MAX + 1, "c%llu", (unsigned long long)a->s->cycle + 1);
+    snprintf(id, sizeof(id), "c%llu", (unsigned long long)a->s->cycle + 1);
     world_edit_init(&edit, WORLD_BY_SYSTEM, "propose", a->s->n_trials + 1);
     spec = &world_edit_add(&edit, WORLD_OP_INSERT, world_get(a->s->world, 0)->id)->spec;
     world_spec_text(spec, WORLD_SET_ID, id);
@@ -80,10 +82,11 @@ int author_cycle_on_new(struct author *a, const char *title, uint32_t base, cons
 static json_t *choice_of(const struct search *s, const struct select_choice *choice)
 {
     char why[200];
+    json_t *more;
 
     snprintf(why, sizeof(why), "chosen by policy %s among %zu executable nodes",
              select_policy_name(choice->policy), choice->frontier);
-    json_t *more = json_pack("{s:s, s:o}", "why", why, "choice", select_choice_to_json(choice));
+    more = json_pack("{s:s, s:o}", "why", why, "choice", select_choice_to_json(choice));
     warm_model_arm(s, choice->chosen.node, more);
     return more;
 }
@@ -200,7 +203,6 @@ static int cycle_by_strategy(struct author *a, bool *moved, struct err *err)
 {
     struct search *s = a->s;
     struct strategy_step step;
-    char id[WORLD_ID_MAX + 1];
 
     if (world_count(s->world) >= WORLD_NODES_MAX) {
         if (search_in_cycle(s))
@@ -210,7 +212,7 @@ static int cycle_by_strategy(struct author *a, bool *moved, struct err *err)
     }
     *moved = true;
     s->strategy->next(s, s->cycle + 1, &step);
-    return author_cycle_on_new(a, step.title, step.parents[0], s->strategy->help, id, err);
+    return cycle_on_new(a, step.title, step.parents[0], s->strategy->help, err);
 }
 
 int author_new_cycle(struct author *a, bool *moved, struct err *err)

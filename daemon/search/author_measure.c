@@ -22,7 +22,7 @@
 #define PROMISING_Q 150000
 #define WORTH_Q 10000
 #define TUNE_LEAST_EI 0.01
-enum { TUNE_LITTLE = 2, TUNE_STEPS = 4, TUNE_VAIN = 3, TUNE_SHARE = 6 };
+enum { TUNE_STEPS = 4, TUNE_VAIN = 3 };
 
 /* The deviation of the log of what an author predicts without saying how sure it is, and of what a
  * step in one tunable does. */
@@ -54,9 +54,9 @@ static bool is_promising(const struct search *s, const struct trial *best)
 static uint64_t tune_cap(const struct search *s, const struct trial *best)
 {
     uint64_t left = s->spec.budget_evals - search_measured(s);
-    uint64_t most = is_promising(s, best) ? AUTHOR_TUNE_MAX : TUNE_LITTLE;
+    uint64_t most = is_promising(s, best) ? AUTHOR_TUNE_MAX : AUTHOR_TUNE_LITTLE;
 
-    return MIN(most, MAX((uint64_t)TUNE_LITTLE, left / TUNE_SHARE));
+    return MIN(most, MAX((uint64_t)AUTHOR_TUNE_LITTLE, left / AUTHOR_TUNE_SHARE));
 }
 
 /* How many of the newest evaluations of a program brought nothing to speak of. */

@@ -33,9 +33,6 @@ int author_finish(struct author *a, const char *reason, struct err *err);
 
 /* Begins a cycle of the first free lane, which there must be, on `node`, from program `base`. */
 int author_cycle(struct author *a, uint32_t node, uint32_t base, json_t *more, struct err *err);
-/* The same on a node that is inserted under the root; writes its id. */
-int author_cycle_on_new(struct author *a, const char *title, uint32_t base, const char *why,
-                        char id[WORLD_ID_MAX + 1], struct err *err);
 /* Begins the next cycle, or asks what it needs, where a lane is free; *moved stays false where
  * nothing is to be done. */
 int author_new_cycle(struct author *a, bool *moved, struct err *err);

@@ -63,7 +63,5 @@ int64_t view_node_q(const struct prompt_view *v, const struct world_node *n);
 uint32_t view_rejected(const struct prompt_view *v);
 /* Evaluations that the search may still spend. */
 uint64_t view_left(const struct prompt_view *v);
-/* Executable nodes, not under way, whose score is above `least`. */
-size_t view_frontier(const struct prompt_view *v, double least);
 
 #endif

@@ -37,8 +37,7 @@ int section_outcome(const struct prompt_view *v, size_t budget, struct buf *out,
     }
     if (v->lane->stagnation.has_base && v->result != NULL && v->result->ok) {
         text_factor(a, sizeof(a), 1e-6 * (double)v->lane->stagnation.base_q);
-        text_factor(b, sizeof(b),
-                    1e-6 * (double)(v->result->value_q - v->lane->stagnation.base_q));
+        text_factor(b, sizeof(b), 1e-6 * (double)(v->result->value_q - v->lane->stagnation.base_q));
         sheet_addf(&s, "It started from a program of %s: the step itself gave %s.\n", a, b);
     }
     if (v->lane->rounds > 0)

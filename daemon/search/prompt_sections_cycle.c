@@ -9,7 +9,7 @@
 #include "search/prompt_impl.h"
 #include "search/strategy.h"
 
-enum { MESSAGE_MAX = 600, NOTE_MAX = 400, HISTORY_MAX = 256, TUNE_SHARE = 6, TUNE_LITTLE = 2 };
+enum { MESSAGE_MAX = 600, NOTE_MAX = 400, HISTORY_MAX = 256 };
 
 /* ---- Evaluations ---- */
 
@@ -25,7 +25,8 @@ int section_tuning_cost(const struct prompt_view *v, size_t budget, struct buf *
                         struct err *err)
 {
     struct sheet s = sheet_of(out, budget);
-    uint64_t left = view_left(v), most = MAX((uint64_t)TUNE_LITTLE, left / TUNE_SHARE);
+    uint64_t left = view_left(v),
+             most = MAX((uint64_t)AUTHOR_TUNE_LITTLE, left / AUTHOR_TUNE_SHARE);
 
     (void)err;
     most = MIN(left > 0 ? left - 1 : 0, MIN((uint64_t)AUTHOR_TUNE_MAX, most));
@@ -33,7 +34,8 @@ int section_tuning_cost(const struct prompt_view *v, size_t budget, struct buf *
                "Each assignment that is measured costs one of the %llu evaluations that are left: "
                "the defaults first, then at most %llu more of one program (never above %d, nor "
                "much above a sixth of what is left; %d where it is far behind the best).",
-               (unsigned long long)left, (unsigned long long)most, AUTHOR_TUNE_MAX, TUNE_LITTLE);
+               (unsigned long long)left, (unsigned long long)most, AUTHOR_TUNE_MAX,
+               AUTHOR_TUNE_LITTLE);
     return 0;
 }
 

@@ -266,8 +266,7 @@ int section_lineage(const struct prompt_view *v, size_t budget, struct buf *out,
 int section_best(const struct prompt_view *v, size_t budget, struct buf *out, struct err *err)
 {
     (void)err;
-    if (v->best != PROGRAM_NONE && v->best != v->current &&
-        !(v->best == v->base && v->base_whole))
+    if (v->best != PROGRAM_NONE && v->best != v->current && !(v->best == v->base && v->base_whole))
         add_program(v, v->best, budget, out);
     return 0;
 }

@@ -22,7 +22,8 @@ static bool under_way(const struct search *s, const char *node)
     return false;
 }
 
-size_t view_frontier(const struct prompt_view *v, double least)
+/* Executable nodes, not under way, whose score is above `least`. */
+static size_t frontier_above(const struct prompt_view *v, double least)
 {
     const struct world *w = v->s->world;
     size_t n = 0;
@@ -148,7 +149,7 @@ int section_need(const struct prompt_view *v, size_t budget, struct buf *out, st
         &s,
         "Actions ready and not under way: %zu, with a score above 0.5: %zu. The search wants "
         "several to choose from.\n",
-        view_frontier(v, -1), view_frontier(v, 0.5));
+        frontier_above(v, -1), frontier_above(v, 0.5));
     if (best == WORLD_NONE)
         return 0;
     for (uint32_t c = world_get(w, best)->first_child; c != WORLD_NONE;
@@ -167,22 +168,24 @@ int section_choosing(const struct prompt_view *v, size_t budget, struct buf *out
     struct sheet s = sheet_of(out, budget);
 
     (void)err;
-    sheet_add(&s,
-              "`score_0_to_1` is the probability that carrying the node out improves on what it "
-              "starts from, its parent's program, by more than noise. That is how it is scored "
-              "afterwards. The scores of all open nodes are compared with each other");
+    sheet_addf(&s,
+               "`score_0_to_1` is the probability that carrying the node out improves on what it "
+               "starts from, %s, by more than noise. That is how it is scored afterwards. The "
+               "scores of all open nodes are compared with each other",
+               v->s->strategy != NULL && v->s->strategy->flat ? "the best program of its time"
+                                                              : "its parent's program");
     if (v->s->spec.policy == SELECT_LEXICOGRAPHIC)
-        sheet_add(&s, ": the greatest is carried out next, among equals the least difficult, then "
-                      "the best rated. ");
+        sheet_add(&s, ": the greatest that is not too difficult is carried out next, among equals "
+                      "the least difficult, then the best rated. ");
     else
         sheet_add(&s, ", after a correction by how earlier ones came out. The score counts most "
                       "in the choice; then how good the parent's program is beside the best one "
-                      "of the search; difficulty costs, the more the less is left; rating and "
-                      "confidence count a little; failed cycles on the node cost. ");
-    sheet_add(&s, "Below a slow program an improvement is easy and worth little: such a node is "
-                  "judged by `expected_vs_baseline_factor` too, which counts everything above it "
-                  "and is held against what is measured, so say there what it comes to beside "
-                  "the best.\n");
+                      "of the search; difficulty costs, and more as the budget runs out; rating "
+                      "and confidence count a little; failed cycles on the node cost. ");
+    sheet_add(&s, "Below a slow program an improvement is easy and worth little. What a step "
+                  "comes to beside the best one is said by `expected_vs_baseline_factor`, which "
+                  "counts everything above it: a node is judged by that too once it is "
+                  "measured.\n");
     return 0;
 }
 

@@ -43,7 +43,8 @@ json_t *search_summary(const struct search *s)
     json_object_set_new(doc, "evaluations", json_integer((json_int_t)search_measured(s)));
     if (champion != NULL) {
         json_object_set_new(doc, "best_objective", json_real(factor(search_best_q(s))));
-        json_object_set_new(doc, "best_assignment", space_to_json(trial_space(s, champion), champion->a));
+        json_object_set_new(doc, "best_assignment",
+                            space_to_json(trial_space(s, champion), champion->a));
     }
     return doc;
 }
@@ -60,8 +61,9 @@ static json_t *best_json(const struct search *s)
         return json_null();
     sd = 1e-6 * (double)t->sd_q / sqrt((double)s->champion_n);
     /* 1.96 standard deviations of the log of the objective: a 95 % interval */
-    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:I, s:o}", "program", search_program_id(s, t->program).hex,
-                     "assignment", space_to_json(trial_space(s, t), t->a), "evaluation", (json_int_t)t->n,
+    return json_pack("{s:s, s:o, s:I, s:f, s:f, s:f, s:I, s:o}", "program",
+                     search_program_id(s, t->program).hex, "assignment",
+                     space_to_json(trial_space(s, t), t->a), "evaluation", (json_int_t)t->n,
                      "objective", exp(log_best), "ci_low", exp(log_best - 1.96 * sd), "ci_high",
                      exp(log_best + 1.96 * sd), "measurements", (json_int_t)s->champion_n,
                      "roofline", real_or_null(t->roofline));
@@ -107,7 +109,8 @@ static json_t *curve_json(const struct search *s)
             "{s:I, s:s, s:o, s:o, s:s, s:s, s:o, s:s}", "evaluation", (json_int_t)n, "status",
             t->status, "objective", t->ok ? json_real(factor(t->objective_q)) : json_null(), "best",
             t->has_best ? json_real(factor(t->best_q)) : json_null(), "arm", arm_text(t), "program",
-            search_program_id(s, t->program).hex, "assignment", space_to_json(trial_space(s, t), t->a), "node", t->node);
+            search_program_id(s, t->program).hex, "assignment",
+            space_to_json(trial_space(s, t), t->a), "node", t->node);
 
         spend_add_point(s, t, point);
         if (t->same_as != 0)

@@ -31,16 +31,6 @@ static const struct {
 static const char *const stage_names[SPEND_STAGE_COUNT] = { "build", "check", "timing", "duel",
                                                             "evaluation" };
 
-const char *spend_kind_name(enum spend_kind k)
-{
-    return kinds[k].name;
-}
-
-const char *spend_stage_name(enum spend_stage g)
-{
-    return stage_names[g];
-}
-
 /* ---- Budgets ---- */
 
 static uint64_t budget_of(const struct search_spec *spec, enum spend_kind k)
@@ -67,7 +57,9 @@ bool spend_is_bounded(const struct search_spec *spec, enum spend_kind k)
     return k == SPEND_EVALS || budget_of(spec, k) > 0 || (spec->budget_given & 1u << k);
 }
 
-uint64_t spend_used(const struct search *s, enum spend_kind k)
+/* What was spent so far, in the budget's unit: evaluations, tokens, millionths of a dollar,
+ * nanoseconds. */
+static uint64_t used_of(const struct search *s, enum spend_kind k)
 {
     switch (k) {
     case SPEND_EVALS:
@@ -90,7 +82,7 @@ static bool is_used_up(const struct search *s, enum spend_kind k)
 {
     if (!spend_is_bounded(&s->spec, k) || (kinds[k].of_models && !search_has_model(s)))
         return false;
-    return spend_used(s, k) >= budget_of(&s->spec, k);
+    return used_of(s, k) >= budget_of(&s->spec, k);
 }
 
 const char *spend_exhausted(const struct search *s)
@@ -116,12 +108,12 @@ static bool is_short(const struct search *s, enum spend_kind k)
     double budget = (double)budget_of(&s->spec, k);
 
     return spend_is_bounded(&s->spec, k) && budget > 0 &&
-           (double)spend_used(s, k) >= notice_share * budget;
+           (double)used_of(s, k) >= notice_share * budget;
 }
 
 static json_t *notice_text(const struct search *s, enum spend_kind k)
 {
-    double used = (double)spend_used(s, k), budget = (double)budget_of(&s->spec, k);
+    double used = (double)used_of(s, k), budget = (double)budget_of(&s->spec, k);
 
     return json_sprintf("%.0f %% of the budget of %.6g %s are spent", 100 * used / budget,
                         budget / kinds[k].per, kinds[k].what);

@@ -28,14 +28,9 @@ enum spend_kind {
     SPEND_DEVICE, /* building, checking and timing */
     SPEND_KIND_COUNT
 };
-/* "evals", "tokens", "usd", "time", "device". */
-const char *spend_kind_name(enum spend_kind k);
 
 /* Does the spec bound this kind? Evaluations always are. */
 bool spend_is_bounded(const struct search_spec *spec, enum spend_kind k);
-/* What was spent of a kind so far, in its budget's unit: evaluations, tokens, millionths of a
- * dollar, nanoseconds. */
-uint64_t spend_used(const struct search *s, enum spend_kind k);
 
 /*
  * Which budget is used up, or which aim is reached (stop.h); NULL while there is something left. A
@@ -57,8 +52,6 @@ enum spend_stage {
     SPEND_UNSPLIT, /* of evaluations that were stored before there were stages */
     SPEND_STAGE_COUNT
 };
-/* "build", "check", "timing", "duel", "evaluation". */
-const char *spend_stage_name(enum spend_stage g);
 
 /* All calls of one kind. */
 struct spend_calls {

@@ -6,7 +6,6 @@
 #ifndef KS_SEARCH_STOP_H
 #define KS_SEARCH_STOP_H
 
-
 struct search;
 
 enum {

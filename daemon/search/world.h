@@ -24,7 +24,7 @@
 enum {
     WORLD_ID_MAX = 63, /* bytes of a node id; [A-Za-z0-9_.-], not starting with '.' or '-' */
     WORLD_NODES_MAX = 4096,
-    WORLD_BYTES_MAX = 16 << 20, /* of all nodes and their texts */
+    WORLD_BYTES_MAX = 16 << 20,   /* of all nodes and their texts */
     WORLD_BYTES_MODEL = 12 << 20, /* edits of a model end here: what was measured has to fit */
     WORLD_DEPTH_MAX = 64,
     WORLD_COMMITMENTS_MAX = 64, /* of one node */

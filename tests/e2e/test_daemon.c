@@ -268,8 +268,7 @@ static void its_help_and_its_pages_agree(void **state)
     struct e2e *e = *state;
     const char *help[] = { "--help", NULL };
     CLEANUP(buf_release)
-    struct buf text = { .max = 1 << 16 },
-               page = { .max = 1 << 20 }, man = { .max = 1 << 20 };
+    struct buf text = { .max = 1 << 16 }, page = { .max = 1 << 20 }, man = { .max = 1 << 20 };
     size_t n = 0;
     struct err err;
 

@@ -242,10 +242,10 @@ static void wait_stored(struct e2e *e, const char *id, json_int_t n)
 }
 
 #define NODE(id)                                                                                   \
-    "{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":\"" id                  \
+    "{\"op\":\"insert_node\",\"parent_id\":\"root\",\"node\":{\"node_id\":\"" id                   \
     "\",\"action\":{\"title\":\"do " id "\"}}}"
 #define PROGRAM(text)                                                                              \
-    "```c\n#include \"ks_task.h\"\nint ks_kernel(const struct ks_call *call)\n{\n    return " text    \
+    "```c\n#include \"ks_task.h\"\nint ks_kernel(const struct ks_call *call)\n{\n    return " text \
     ";\n}\n```\n"
 
 /* While one lane's program is measured, which may take minutes, the other one's answer arrives: it
@@ -266,7 +266,8 @@ static void an_answer_beside_an_evaluation_is_stored_at_once(void **state)
     id = jsonx_str(search, "id", "");
     init = wait_request(e, NULL);
     set_hold(e, true);
-    say(e, init, "{\"kernel_summary\":\"\",\"open_questions\":[],\"ops\":[" NODE("a") "," NODE("b") "]}");
+    say(e, init,
+        "{\"kernel_summary\":\"\",\"open_questions\":[],\"ops\":[" NODE("a") "," NODE("b") "]}");
     both = wait_requests(e, 2);
     first = json_array_get(json_object_get(both, "requests"), 0);
     second = json_array_get(json_object_get(both, "requests"), 1);

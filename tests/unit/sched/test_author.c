@@ -632,6 +632,94 @@ static void repairs_of_plans_are_asked_of_the_editor(void **state)
     done(&lab, s, NULL);
 }
 
+/* ---- The end of a cycle ---- */
+
+/* Plans as the sensible one; program number n of the search is worth base + n step. */
+struct climb {
+    double base, step;
+    bool stops; /* after the first program of a cycle */
+};
+
+static char *climbs(struct lab *lab, const struct llm_request *req)
+{
+    struct climb *c = lab->model_ctx;
+    double n = (double)script_call(req);
+    CLEANUP(freep) char *tags = str_printf("call=%.0f", n);
+    char *text;
+
+    if (req->schema == NULL && c->stops && strcmp(req->kind, "improve") == 0)
+        return xstrdup("  STOP: at its floor\n");
+    if (req->schema == NULL)
+        return script_program(c->base + n * c->step, tags, false);
+    lab->model_ctx = NULL;
+    text = script_sensible(lab, req);
+    lab->model_ctx = c;
+    return text;
+}
+
+/* How many events of this type come before the first cycle on a node of the model's is over, and
+ * why it was over. */
+static size_t first_cycle(const json_t *events, const char *type, const char **why)
+{
+    size_t i, n = 0;
+    json_t *ev;
+    bool seed = true; /* the cycle of the program that the search begins with */
+
+    json_array_foreach (events, i, ev) {
+        if (is_type(ev, "cycle_end") && !seed) {
+            *why = jsonx_str(ev, "why", "");
+            return n;
+        }
+        n += !seed && is_type(ev, type);
+        seed = seed && !is_type(ev, "cycle_end");
+    }
+    fail_msg("no cycle ended");
+    return 0;
+}
+
+/* Gains of 0.05 % from call to call: the window runs out as if there were none. */
+static void a_round_within_the_noise_is_no_gain(void **state)
+{
+    struct lab lab = { 0 };
+    struct climb climb = { .base = 0.5, .step = 0.0005 };
+    struct search *s = search_with(&lab, *state, climbs, &climb, 1, 40);
+    json_t *events = lab_events(s);
+    const char *why;
+
+    assert_int_equal(first_cycle(events, "round", &why), 1 + lab.window);
+    assert_int_equal(search_measured(s), 40);
+    done(&lab, s, events);
+}
+
+static void an_author_may_end_a_cycle(void **state)
+{
+    struct lab lab = { 0 };
+    struct climb climb = { .base = 0.1, .step = 0.05, .stops = true };
+    struct search *s = search_with(&lab, *state, climbs, &climb, 1, 8);
+    json_t *events = lab_events(s);
+    const char *why;
+
+    assert_int_equal(first_cycle(events, "round", &why), 1);
+    assert_string_equal(why, "its author stops: at its floor");
+    assert_int_equal(search_measured(s), 8);
+    done(&lab, s, events);
+}
+
+/* Every round gains, and still no node takes the whole budget. */
+static void a_cycle_has_a_third_of_the_evaluations(void **state)
+{
+    struct lab lab = { 0 };
+    struct climb climb = { .base = 0.1, .step = 0.05 };
+    struct search *s = search_with(&lab, *state, climbs, &climb, 1, 24);
+    json_t *events = lab_events(s);
+    const char *why;
+
+    assert_int_equal(first_cycle(events, "measured", &why), 24 / AUTHOR_CYCLE_SHARE);
+    assert_non_null(strstr(why, "as many as one cycle may have"));
+    assert_int_equal(search_measured(s), 24);
+    done(&lab, s, events);
+}
+
 /* ---- The end ---- */
 
 static void a_model_without_any_use_ends_the_search(void **state)
@@ -708,6 +796,9 @@ int main(void)
         T(repairs_are_counted),
         T(without_a_plan_the_search_begins_with_a_plain_tree),
         T(repairs_of_plans_are_asked_of_the_editor),
+        T(a_round_within_the_noise_is_no_gain),
+        T(an_author_may_end_a_cycle),
+        T(a_cycle_has_a_third_of_the_evaluations),
         T(a_model_without_any_use_ends_the_search),
         T(plans_alone_are_no_progress),
         T(a_search_ends_when_little_is_expected_of_what_is_open),

@@ -402,9 +402,10 @@ static void errors_are_capped_and_the_rest_is_counted(void **state)
 /* What a reasoning model drafts before its answer is no part of the answer. */
 static void thoughts_before_the_answer_are_dropped(void **state)
 {
-    struct artifact a = read_ok(" \n<think>\nNOTE: a draft\n" FENCED("int ks_kernel(x) { draft }\n")
-                                    "EXPECT: 9x\n</think>\n\nNOTE: meant\n" FENCED(KERNEL),
-                                NULL);
+    struct artifact a = read_ok(
+        " \n<think>\nNOTE: a draft\n" FENCED(
+            "int ks_kernel(x) { draft }\n") "EXPECT: 9x\n</think>\n\nNOTE: meant\n" FENCED(KERNEL),
+        NULL);
 
     (void)state;
     assert_string_equal(a.source, KERNEL);

@@ -388,7 +388,8 @@ static void a_repair_has_the_errors_uncut_and_the_answer(void **state)
 
 /* ---- Equal bytes ---- */
 
-/* An independent sample has no program to change: blocks are not offered, in no call of the search. */
+/* An independent sample has no program to change: blocks are not offered, in no call of the search.
+ */
 static void samples_are_not_offered_blocks(void **state)
 {
     static const char *const strategies[] = { "best-of-n", "evolve" };
@@ -702,8 +703,7 @@ static void the_built_in_prompts_can_be_taken_out(void **state)
 {
     CLEANUP(freep) char *dir = str_printf("%s/a/own", (char *)*state);
     CLEANUP(freep)
-    char *code = str_printf("%s/code.md", dir),
-         *first = str_printf("%s/init.md", dir);
+    char *code = str_printf("%s/code.md", dir), *first = str_printf("%s/init.md", dir);
     CLEANUP(buf_release) struct buf text = { .max = 1 << 20 };
     struct prompt_ask ask = ask_for(CALL_CODE, NULL);
     struct prompts *own, *ours;

@@ -585,7 +585,7 @@ static void a_model_cannot_fill_the_world_up(void **state)
     }
     assert_int_equal(err.code, ERR_LIMIT);
     world_edit_init(&e, WORLD_BY_SYSTEM, "cycle", 1);
-    for (unsigned i = 0; i < WORLD_SYSTEM_NEW_MAX; i++) {
+    for (unsigned i = 0; i < 100; i++) {
         struct world_spec *spec = &world_edit_add(&e, WORLD_OP_INSERT, WORLD_ROOT_ID)->spec;
 
         snprintf(title, sizeof(title), "own %u", i);
