@@ -84,6 +84,8 @@ int searches_open(struct daemon *d, struct searches **out, struct err *err);
 void searches_close(struct searches *s);
 /* {"running": n, "queued": n, ...}: one count per state that occurs. Owned. Thread: loop. */
 json_t *searches_status(const struct searches *s);
+/* How many have ended since the daemon's start. Thread: loop. */
+uint64_t searches_ended(const struct searches *s);
 
 /*
  * Calls done(arg, device, err) on the loop, never from inside: `device` is the record of

@@ -39,11 +39,11 @@ void loop_defer(struct loop *l, void (*fn)(void *arg), void *arg);
 
 /*
  * Times the rest of the enclosing scope: LOOP_CALLBACK("conn_read"); first thing in every event
- * callback. Over 10 ms it is a warning with the name.
+ * callback. Over 10 ms it is a warning with the name, and how much of that the thread computed.
  */
 struct loop_scope {
     const char *name;
-    uint64_t start_ns;
+    uint64_t start_ns, cpu_ns;
 };
 struct loop_scope loop_scope_enter(const char *name);
 void loop_scope_leave(struct loop_scope *s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Upkeep of the vector index, and the first reading of what all searches did; see upkeep.h.
+ * Upkeep of the vector index, the first reading of what all searches did, and giving back the
+ * memory of those that are over; see upkeep.h.
  *
  *     idle --due--> asked (waits for the turn of "cpu") --> working (worker) --> idle
  *
@@ -8,6 +9,7 @@
  */
 #include "upkeep.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "base/list.h"
@@ -26,6 +28,8 @@ struct upkeep {
     struct turn turn;
     struct work look, maintain;
     bool due;
+    bool trim;      /* searches have ended since memory was given back */
+    uint64_t ended; /* searches, as of then */
     bool read; /* the events of all searches, once */
     bool stopped;
 };
@@ -46,6 +50,10 @@ static int maintain_run(struct work *w, struct err *err)
     if (!u->read && history_refresh(u->daemon->history, kb, err) != 0)
         return -1;
     u->read = true;
+    /* What many searches held at once lies in pieces between what still lives: the allocator keeps
+     * it until it is told not to. */
+    if (u->trim)
+        malloc_trim(0);
     return kb_maintain_due(kb) ? kb_maintain(kb, err) : 0;
 }
 
@@ -79,7 +87,7 @@ static void look_done(struct work *w, const struct err *err)
 {
     struct upkeep *u = LIST_OF(w, struct upkeep, look);
 
-    if (err == NULL && u->due && !u->stopped)
+    if (err == NULL && (u->due || u->trim) && !u->stopped)
         turns_ask(u->daemon->turns, "cpu", &u->turn);
     else
         look_later(u);
@@ -88,9 +96,12 @@ static void look_done(struct work *w, const struct err *err)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct upkeep *u = arg;
+    uint64_t ended = u->daemon->searches ? searches_ended(u->daemon->searches) : 0;
 
     (void)fd;
     (void)what;
+    u->trim = ended != u->ended;
+    u->ended = ended;
     work_submit(u->daemon->work, &u->look);
 }
 

@@ -76,6 +76,7 @@ static void runner_remove(struct runner *r)
     pthread_rwlock_wrlock(&ss->lock);
     list_remove(&r->node);
     pthread_rwlock_unlock(&ss->lock);
+    ss->ended++;
     loop_defer(ss->daemon->loop, free_later, r);
 }
 

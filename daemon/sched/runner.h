@@ -71,6 +71,7 @@ struct searches {
     struct list starting; /* being stored; the loop's alone */
     /* Guards the list and runner.search against readers on workers; the loop alone writes. */
     pthread_rwlock_t lock;
+    uint64_t ended; /* the loop's alone */
     bool closing;
 };
 

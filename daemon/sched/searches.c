@@ -216,6 +216,11 @@ json_t *searches_status(const struct searches *ss)
     return status;
 }
 
+uint64_t searches_ended(const struct searches *ss)
+{
+    return ss->ended;
+}
+
 /* ---- Opening and closing ---- */
 
 struct unfinished {

@@ -113,6 +113,7 @@ static bool choose(const struct search *s, struct select_choice *choice)
     params.in_flight = busy;
     params.n_in_flight = in_flight(s, busy);
     params.correction = &correction;
+    params.weighs_gain = true;
     params.keeps_off = warm_model_keeps_off;
     params.keeps_off_ctx = s;
     if (select_next(s->world, &params, choice))

@@ -48,10 +48,10 @@ struct lane {
     uint32_t program;             /* under way or last; PROGRAM_NONE */
     uint64_t call;                /* last one asked; 0 */
     unsigned rounds;              /* programs so far, answers without a usable one included */
-    unsigned regressions;         /* rounds in a row below the cycle's best */
-    unsigned measured;            /* evaluations of the program under way */
-    uint64_t ended;               /* TELL: was there a pass? the cycle's best trial, 0 */
-    char *note;                   /* what went wrong with the last round without a program; NULL */
+    unsigned regressions; /* failed rounds in a row; LANE_REGRESSIONS_MAX after a slower one */
+    unsigned measured;    /* evaluations of the program under way */
+    uint64_t ended;       /* TELL: was there a pass? the cycle's best trial, 0 */
+    char *note;           /* what went wrong with the last round without a program; NULL */
 };
 
 struct search;
@@ -59,8 +59,10 @@ struct search;
 /* Is a cycle open: between cycle and cycle_end? */
 bool lane_in_cycle(const struct lane *l);
 /*
- * The program that the next round of a lane changes: the one of the last round, right or wrong;
- * the cycle's best again after LANE_REGRESSIONS_MAX rounds below it; the base before there is any.
+ * The program that the next round of a lane changes: the one of the last round where it was the
+ * best of the cycle, or fails and may be a slip away from right; the cycle's best again after a
+ * round that works and is slower, and after LANE_REGRESSIONS_MAX that fail; the base before there
+ * is any.
  */
 enum { LANE_REGRESSIONS_MAX = 2 };
 uint32_t lane_current(const struct search *s, const struct lane *l);

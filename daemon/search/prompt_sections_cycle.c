@@ -32,8 +32,8 @@ int section_tuning_cost(const struct prompt_view *v, size_t budget, struct buf *
     most = MIN(left > 0 ? left - 1 : 0, MIN((uint64_t)AUTHOR_TUNE_MAX, most));
     sheet_addf(&s,
                "Each assignment that is measured costs one of the %llu evaluations that are left: "
-               "the defaults first, then at most %llu more of one program (never above %d, nor "
-               "much above a sixth of what is left; %d where it is far behind the best).",
+               "the defaults first, then at most %llu more of one program (%d, or a sixth of what "
+               "is left where that is fewer; %d where the program is far behind the best).",
                (unsigned long long)left, (unsigned long long)most, AUTHOR_TUNE_MAX,
                AUTHOR_TUNE_LITTLE);
     return 0;
@@ -99,8 +99,8 @@ int section_cycle(const struct prompt_view *v, size_t budget, struct buf *out, s
     rounds = v->s->strategy->rounds ? v->s->strategy->rounds : AUTHOR_ROUNDS_MAX;
     add_rules(&s, &v->lane->stagnation, open);
     sheet_addf(&s,
-               "Programs in this cycle: %u of at most %llu; evaluations: %llu of at most %llu. "
-               "Evaluations left in the search: %llu.\n",
+               "Programs in this cycle: %u of at most %llu; evaluations: %llu, and after %llu no "
+               "further program. Evaluations left in the search: %llu.\n",
                v->lane->rounds, (unsigned long long)rounds,
                (unsigned long long)cycle_evaluations(v), (unsigned long long)most,
                (unsigned long long)left);
@@ -156,7 +156,7 @@ static void add_duel(struct buf *row, const struct search *s, const struct round
     if (with != NULL) {
         text_factor(factor, sizeof(factor), 1e-6 * (double)(t->duel_q - t->duel_champion_q));
         buf_addf(row, "; side by side with program %u: %s, %s", with->program, factor,
-                 t->improved ? "better, and the best since" : "not better");
+                 t->improved ? "better, and became the best" : "not better");
     } else if (r->best != NULL) {
         buf_addf(row, r->best->improved ? "; became the best without a direct comparison"
                                         : "; not compared directly with the best");

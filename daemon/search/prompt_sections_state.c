@@ -179,13 +179,16 @@ int section_choosing(const struct prompt_view *v, size_t budget, struct buf *out
                       "the least difficult, then the best rated. ");
     else
         sheet_add(&s, ", after a correction by how earlier ones came out. The score counts most "
-                      "in the choice; then how good the parent's program is beside the best one "
-                      "of the search; difficulty costs, and more as the budget runs out; rating "
-                      "and confidence count a little; failed cycles on the node cost. ");
-    sheet_add(&s, "Below a slow program an improvement is easy and worth little. What a step "
-                  "comes to beside the best one is said by `expected_vs_baseline_factor`, which "
-                  "counts everything above it: a node is judged by that too once it is "
-                  "measured.\n");
+                      "in the choice, times the node's promise: the gain over the best of the "
+                      "search that its `expected_vs_baseline_factor` and `expected_sd` let hope "
+                      "for, beside the largest of any open node (half where nothing is "
+                      "predicted). So below a slow program, where an improvement is easy and "
+                      "worth little, that factor decides: it counts everything above the node. "
+                      "Then come how good the parent's program is beside the best one (half as "
+                      "good under the root, whatever the search began with) and the difficulty, "
+                      "which costs more as the budget runs out; rating and confidence count a "
+                      "little; failed cycles on the node cost. ");
+    sheet_add(&s, "The factor, too, is held against what is measured.\n");
     return 0;
 }
 

@@ -416,3 +416,13 @@ int scorebook_recall(struct scorebook *b, const json_t *past, struct err *err)
     }
     return 0;
 }
+
+double score_expected_gain(double mean, double sd, double best)
+{
+    double gain = mean - best, z;
+
+    if (!(sd > 0))
+        return fmax(0, gain);
+    z = gain / sd;
+    return gain * 0.5 * erfc(-z * M_SQRT1_2) + sd * exp(-0.5 * z * z) / sqrt(2 * M_PI);
+}

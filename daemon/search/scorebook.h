@@ -124,4 +124,7 @@ json_t *score_past_json(const struct score_past *p);
 /* Takes that in; NULL is nothing. ERR_CORRUPT. */
 int scorebook_recall(struct scorebook *b, const json_t *past, struct err *err);
 
+/* The expected log gain of a normal forecast over `best`. Natural logs. */
+double score_expected_gain(double mean, double sd, double best);
+
 #endif

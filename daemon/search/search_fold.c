@@ -126,7 +126,12 @@ static int apply_round(struct search *s, const json_t *ev, struct err *err)
     if (best != NULL && !best->ok)
         best = NULL;
     stagnation_count(&l->stagnation, best != NULL, best ? best->value_q : 0);
-    l->regressions = best != NULL && l->best == best->n ? 0 : l->regressions + 1;
+    /* What works and is slower is no place to go on from; what fails may be a slip away from right.
+     */
+    if (best != NULL)
+        l->regressions = l->best == best->n ? 0 : LANE_REGRESSIONS_MAX;
+    else
+        l->regressions++;
     l->rounds++;
     l->stage = LANE_WRITE;
     free(l->note);

@@ -2,12 +2,12 @@
 /*
  * Frontier, policies and fallbacks; see select.h. The utility is
  *
- *   U(n) = 3 s + 0.5 r/10 + 0.25 c + 1.5 q + 0.15 [parent is root]
+ *   U(n) = 3 s g + 0.5 r/10 + 0.25 c + 1.5 q + 0.15 [parent is root]
  *        - 2.5 (d-1)/4 x scale - 0.75 f - 0.5 (siblings in flight)
  *
- * with s score, corrected by what earlier scores were worth, r rating, c confidence, q parent's
- * quality, d difficulty, f failed cycles. Depth is neutral: nothing measured speaks for or against
- * it.
+ * with s score, corrected by what earlier scores were worth, g promise (1 unless gains are
+ * weighed), r rating, c confidence, q parent's quality, d difficulty, f failed cycles. Depth is
+ * neutral: nothing measured speaks for or against it.
  */
 #include "search/select.h"
 
@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "search/scorebook.h"
 #include "search/world_priv.h"
 
 enum { DIFFICULTY_LAST = 5, FRONTIER_MIN = 3 };
@@ -73,6 +74,7 @@ struct scorer {
     uint32_t best; /* WORLD_NONE when nothing is solved */
     int gate;
     uint64_t tie_seed;
+    double most; /* largest expected gain of the frontier; 0: gains are not weighed */
 };
 
 static bool in_flight(const struct select_params *p, uint32_t node)
@@ -112,8 +114,8 @@ static double parent_quality(const struct scorer *s, const struct world_node *n)
 
 static double utility_of(const struct select_features *f)
 {
-    return w_score * f->corrected + w_rating * f->rating / 10 + w_confidence * f->confidence +
-           w_parent * f->parent_quality + w_root * f->under_root -
+    return w_score * f->corrected * f->promise + w_rating * f->rating / 10 +
+           w_confidence * f->confidence + w_parent * f->parent_quality + w_root * f->under_root -
            w_difficulty * (f->difficulty - 1) / 4 * f->difficulty_scale -
            w_failed * f->failed_cycles - w_in_flight * f->siblings_in_flight;
 }
@@ -126,6 +128,40 @@ static double corrected_score(const struct scorer *s, double score)
     return as_is ? score : score_corrected(s->p->correction, score);
 }
 
+static bool is_chosen_from(const struct scorer *s, uint32_t i)
+{
+    return world_is_executable(s->w, i) && !in_flight(s->p, i) &&
+           (s->p->keeps_off == NULL || !s->p->keeps_off(s->p->keeps_off_ctx, i));
+}
+
+static double gain_of(const struct scorer *s, const struct world_node *n)
+{
+    double best =
+        s->best == WORLD_NONE ? 0 : 1e-6 * (double)world_get(s->w, s->best)->evidence.objective_q;
+
+    return score_expected_gain(n->action.expected, n->action.expected_sd, best);
+}
+
+static double most_gain(const struct scorer *s)
+{
+    double most = 0;
+
+    for (uint32_t i = 1; i < world_count(s->w); i++) {
+        const struct world_node *n = world_get(s->w, i);
+
+        if (is_chosen_from(s, i) && n->action.has_expected)
+            most = fmax(most, gain_of(s, n));
+    }
+    return most;
+}
+
+static double promise_of(const struct scorer *s, const struct world_node *n)
+{
+    if (!(s->most > 0))
+        return 1;
+    return n->action.has_expected ? gain_of(s, n) / s->most : 0.5;
+}
+
 static struct select_features features_of(const struct scorer *s, uint32_t index)
 {
     const struct world_node *n = world_get(s->w, index);
@@ -134,6 +170,7 @@ static struct select_features features_of(const struct scorer *s, uint32_t index
         .node = index,
         .score = n->action.score,
         .corrected = corrected_score(s, n->action.score),
+        .promise = promise_of(s, n),
         .rating = n->rating,
         .confidence = n->confidence,
         .parent_quality = parent_quality(s, n),
@@ -239,11 +276,11 @@ bool select_next(const struct world *w, const struct select_params *p, struct se
 
     s.tie_seed = rng_u64(&r);
     c.gate = s.gate = gate_of(&s);
+    s.most = p->weighs_gain && p->policy == SELECT_UTILITY ? most_gain(&s) : 0;
     for (uint32_t i = 1; i < world_count(w); i++) {
         struct select_features f;
 
-        if (!world_is_executable(w, i) || in_flight(p, i) ||
-            (p->keeps_off != NULL && p->keeps_off(p->keeps_off_ctx, i)))
+        if (!is_chosen_from(&s, i))
             continue;
         f = features_of(&s, i);
         consider(&s, &f, &c);
@@ -261,13 +298,13 @@ bool select_next(const struct world *w, const struct select_params *p, struct se
 
 static json_t *features_to_json(const struct select_features *f)
 {
-    return json_pack("{s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:f, s:i, s:i, s:f, s:b}",
-                     "node", (json_int_t)f->node, "id", f->id, "score", f->score, "corrected",
-                     f->corrected, "rating", f->rating, "confidence", f->confidence,
-                     "parent_quality", f->parent_quality, "under_root", f->under_root, "difficulty",
-                     f->difficulty, "difficulty_scale", f->difficulty_scale, "failed_cycles",
-                     (int)f->failed_cycles, "siblings_in_flight", (int)f->siblings_in_flight,
-                     "utility", f->utility, "gated", f->gated);
+    return json_pack(
+        "{s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:f, s:i, s:i, s:f, s:b}", "node",
+        (json_int_t)f->node, "id", f->id, "score", f->score, "corrected", f->corrected, "promise",
+        f->promise, "rating", f->rating, "confidence", f->confidence, "parent_quality",
+        f->parent_quality, "under_root", f->under_root, "difficulty", f->difficulty,
+        "difficulty_scale", f->difficulty_scale, "failed_cycles", (int)f->failed_cycles,
+        "siblings_in_flight", (int)f->siblings_in_flight, "utility", f->utility, "gated", f->gated);
 }
 
 json_t *select_choice_to_json(const struct select_choice *c)
@@ -289,20 +326,22 @@ static int features_from_json(json_t *j, struct select_features *f, struct err *
     int under_root, gated;
     json_error_t why;
 
-    if (json_unpack_ex(j, &why, JSON_STRICT,
-                       "{s:I, s:s, s:F, s?F, s:F, s:F, s:F, s:b, s:i, s:F, s:I, s:I, s:F, s:b}",
-                       "node", &node, "id", &id, "score", &f->score, "corrected", &f->corrected,
-                       "rating", &f->rating, "confidence", &f->confidence, "parent_quality",
-                       &f->parent_quality, "under_root", &under_root, "difficulty", &f->difficulty,
-                       "difficulty_scale", &f->difficulty_scale, "failed_cycles", &failed,
-                       "siblings_in_flight", &siblings, "utility", &f->utility, "gated",
-                       &gated) != 0)
+    if (json_unpack_ex(
+            j, &why, JSON_STRICT,
+            "{s:I, s:s, s:F, s?F, s?F, s:F, s:F, s:F, s:b, s:i, s:F, s:I, s:I, s:F, s:b}", "node",
+            &node, "id", &id, "score", &f->score, "corrected", &f->corrected, "promise",
+            &f->promise, "rating", &f->rating, "confidence", &f->confidence, "parent_quality",
+            &f->parent_quality, "under_root", &under_root, "difficulty", &f->difficulty,
+            "difficulty_scale", &f->difficulty_scale, "failed_cycles", &failed,
+            "siblings_in_flight", &siblings, "utility", &f->utility, "gated", &gated) != 0)
         return err_set(err, ERR_INVALID, "a choice's features are malformed: %s", why.text);
     if (node < 0 || node >= WORLD_NODES_MAX || failed < 0 || failed > UINT32_MAX || siblings < 0 ||
         siblings > WORLD_NODES_MAX || !str_copy(f->id, sizeof(f->id), id))
         return err_set(err, ERR_INVALID, "a choice's node, id or counts are out of range");
     if (!json_object_get(j, "corrected"))
         f->corrected = f->score; /* a choice from before there were corrections */
+    if (!json_object_get(j, "promise"))
+        f->promise = 1; /* or before gains were weighed */
     f->node = (uint32_t)node;
     f->failed_cycles = (uint32_t)failed;
     f->siblings_in_flight = (uint32_t)siblings;
@@ -343,20 +382,24 @@ int select_choice_from_json(const json_t *j, struct select_choice *out, struct e
 
 static int explain_utility(const struct select_features *f, struct buf *out)
 {
-    char score[64];
+    char score[120];
+    int n;
 
     if (f->corrected == f->score)
-        snprintf(score, sizeof(score), "score %.2f", f->score);
+        n = snprintf(score, sizeof(score), "score %.2f", f->score);
     else
-        snprintf(score, sizeof(score), "score %.2f, corrected to %.2f,", f->score, f->corrected);
+        n = snprintf(score, sizeof(score), "score %.2f, corrected to %.2f,", f->score,
+                     f->corrected);
+    if (f->promise != 1)
+        snprintf(score + n, sizeof(score) - (size_t)n, " times a promise of %.2f", f->promise);
     return buf_addf(
         out,
         "Its utility is %.3f: %s gives %+.3f, rating %.1f %+.3f, confidence "
         "%.2f %+.3f, its parent's quality %.2f %+.3f, being under the root %+.3f, "
         "difficulty %d (weighed by %.2f) %+.3f, %u failed cycle%s %+.3f, %u "
         "sibling%s in flight %+.3f.\n",
-        f->utility, score, w_score * f->corrected, f->rating, w_rating * f->rating / 10,
-        f->confidence, w_confidence * f->confidence, f->parent_quality,
+        f->utility, score, w_score * f->corrected * f->promise, f->rating,
+        w_rating * f->rating / 10, f->confidence, w_confidence * f->confidence, f->parent_quality,
         w_parent * f->parent_quality, w_root * f->under_root, f->difficulty, f->difficulty_scale,
         -w_difficulty * (f->difficulty - 1) / 4 * f->difficulty_scale, f->failed_cycles,
         f->failed_cycles == 1 ? "" : "s", -w_failed * f->failed_cycles, f->siblings_in_flight,

@@ -33,6 +33,12 @@ struct select_params {
     /* What the scores' author was right about so far, for the utility policy alone; NULL: scores
      * are taken as they are. Borrowed. */
     const struct score_correction *correction;
+    /*
+     * The utility policy alone: a score counts by what there is to gain. Scores are probabilities,
+     * and nodes below different parents start from different programs; what brings them to one
+     * scale is the expected gain over the best of all, relative to the largest of the frontier.
+     */
+    bool weighs_gain;
 };
 
 /* utility, gates 4 and 4, no scaling, nothing in flight, no correction. */
@@ -45,9 +51,11 @@ struct select_features {
     double score;          /* 0..1, as the node has it */
     double corrected;      /* what the utility is computed from; the score itself without a
                               correction, and under the lexicographic policy */
+    double promise;        /* what the score is multiplied by: expected gain over the best, relative
+                              to the frontier's largest; 0.5 without a forecast; 1 when not weighed */
     double rating;         /* 0..10 */
     double confidence;     /* 0..1 */
-    double parent_quality; /* q: parent's over best objective, 0..1; 0.5 under an unsolved root */
+    double parent_quality; /* q: parent's over best objective, 0..1; 0.5 under the root */
     bool under_root;
     int difficulty;
     double difficulty_scale; /* 0.75 (all budget left) .. 1.25 (none); 1 when not scaled */

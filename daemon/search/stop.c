@@ -5,20 +5,11 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "search/scorebook.h"
 #include "search/scores.h"
 #include "search/search.h"
 
 static _Thread_local char reason[160];
-
-double stop_expected_gain(double mean, double sd, double best)
-{
-    double gain = mean - best, z;
-
-    if (!(sd > 0))
-        return fmax(0, gain);
-    z = gain / sd;
-    return gain * 0.5 * erfc(-z * M_SQRT1_2) + sd * exp(-0.5 * z * z) / sqrt(2 * M_PI);
-}
 
 static bool near_roofline(const struct search *s)
 {
@@ -37,7 +28,7 @@ static double gain_of_attempt(const struct search *s, const struct trial *t)
 
     if (before == NULL || !before->has_best)
         return INFINITY;
-    return stop_expected_gain(t->corrected_mean, t->corrected_sd, 1e-6 * (double)before->best_q);
+    return score_expected_gain(t->corrected_mean, t->corrected_sd, 1e-6 * (double)before->best_q);
 }
 
 static bool proposals_expect_little(const struct search *s)

@@ -13,9 +13,6 @@ enum {
     STOP_BETS = 3       /* cycles that have to end before a model's scores are gone by */
 };
 
-/* The expected log gain of a normal forecast over `best`. Natural logs. */
-double stop_expected_gain(double mean, double sd, double best);
-
 /*
  * The reason as a sentence's part, "the best reached 0.82 of the roofline", or NULL. `stop_gain` of
  * the built-in proposer looks at the latest STOP_PROPOSALS attempts that were predicted and not

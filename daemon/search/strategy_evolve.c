@@ -15,9 +15,10 @@
 #include "search/strategy.h"
 
 enum {
-    ISLANDS = 3,
-    ARCHIVE_MAX = 12, /* programs of an island that may be parents */
-    MIGRATION = 4     /* every so many turns of an island its neighbour's best is the parent */
+    ISLANDS_MAX = 3,
+    ISLAND_EVALS = 20, /* of the budget, for each island */
+    ARCHIVE_MAX = 12,  /* programs of an island that may be parents */
+    MIGRATION = 4      /* every so many turns of an island its neighbour's best is the parent */
 };
 #define EXPLOIT 0.65 /* share of parents drawn from the better half of the archive */
 
@@ -44,10 +45,18 @@ static void archive_add(struct archive *a, uint32_t program, int64_t objective_q
     a->items[at] = (struct member){ program, objective_q };
 }
 
-/* Cycle 1 measures what the search began with; the islands take turns from cycle 2 on. */
-static unsigned island_of(uint64_t cycle)
+/* A small budget is not divided: an island needs generations. */
+static unsigned islands_of(const struct search *s)
 {
-    return (unsigned)((cycle - 2) % ISLANDS);
+    uint64_t n = s->spec.budget_evals / ISLAND_EVALS;
+
+    return n < 1 ? 1 : (unsigned)MIN(n, (uint64_t)ISLANDS_MAX);
+}
+
+/* Cycle 1 measures what the search began with; the islands take turns from cycle 2 on. */
+static unsigned island_of(const struct search *s, uint64_t cycle)
+{
+    return (unsigned)((cycle - 2) % islands_of(s));
 }
 
 /* The programs of an island by their best measurement; the one that all began with is in each. */
@@ -57,7 +66,7 @@ static void read_island(const struct search *s, unsigned island, struct archive 
     for (uint32_t p = 0; p < search_programs(s); p++) {
         const struct trial *best = search_trial(s, search_program_best(s, p));
 
-        if (best != NULL && (p == 0 || (best->cycle >= 2 && island_of(best->cycle) == island)))
+        if (best != NULL && (p == 0 || (best->cycle >= 2 && island_of(s, best->cycle) == island)))
             archive_add(out, p, best->value_q);
     }
 }
@@ -81,20 +90,22 @@ static void add_parent(struct strategy_step *out, uint32_t program)
 
 void evolve_next(const struct search *s, uint64_t cycle, struct strategy_step *out)
 {
-    uint64_t turn = (cycle - 2) / ISLANDS;
-    unsigned island = island_of(cycle);
+    uint64_t turn = (cycle - 2) / islands_of(s);
+    unsigned island = island_of(s, cycle), islands = islands_of(s);
     struct rng rng = rng_derive(s->spec.seed, "evolve", cycle);
-    bool migrates = turn > 0 && turn % MIGRATION == 0;
+    bool migrates = islands > 1 && turn > 0 && turn % MIGRATION == 0;
     struct archive own, other;
 
     memset(out, 0, sizeof(*out));
     read_island(s, island, &own);
-    read_island(s, (island + 1) % ISLANDS, &other);
+    read_island(s, (island + 1) % islands, &other);
     out->sample = cycle - 1;
     if (migrates && other.n > 0)
         add_parent(out, other.items[0].program);
     else
         add_parent(out, own.n > 0 ? draw(&own, &rng) : 0);
+    if (s->champion != 0) /* whoever found it: it is shown beside the parent */
+        add_parent(out, search_trial(s, s->champion)->program);
     if (own.n > 0) {
         add_parent(out, own.items[0].program);
         add_parent(out, draw(&own, &rng));

@@ -105,6 +105,29 @@ static void daemon_page_has_every_option(void **state)
     conf_free(c);
 }
 
+/* Whoever writes prompts of their own finds each section in the page. */
+static void prompts_page_has_every_section(void **state)
+{
+    CLEANUP(buf_release) struct buf page = { .max = 1 << 20 };
+    CLEANUP(buf_release) struct buf source = { .max = 1 << 20 };
+    char name[60];
+    size_t n = 0;
+
+    (void)state;
+    load(KS_SOURCE_DIR "/docs/prompts.md", &page);
+    load(KS_SOURCE_DIR "/daemon/search/prompt.c", &source);
+    for (const char *at = buf_str(&source); (at = strstr(at, "\n    X(")) != NULL; at++, n++) {
+        CLEANUP(freep) char *want = NULL;
+
+        if (sscanf(at, "\n    X(%59[a-z_],", name) != 1)
+            fail_msg("cannot read %.60s", at);
+        want = str_printf("`%s`", name);
+        if (strstr(buf_str(&page), want) == NULL)
+            fail_msg("docs/prompts.md has no section '%s'", name);
+    }
+    assert_true(n >= 30);
+}
+
 /* ---- Pages that name tests and other pages ---- */
 
 /* "sched_author" is tests/unit/sched/test_author.c: the prefixes of test programs and where their
@@ -229,6 +252,7 @@ int main(void)
         cmocka_unit_test(rows_are_complete_and_unique),
         cmocka_unit_test(names_are_those_of_the_protocol),
         cmocka_unit_test(daemon_page_has_every_option),
+        cmocka_unit_test(prompts_page_has_every_section),
         cmocka_unit_test(tests_that_a_page_names_exist),
         cmocka_unit_test(weaknesses_are_all_told),
         cmocka_unit_test(links_lead_somewhere),

@@ -152,6 +152,28 @@ static void text_keeps_to_its_budget_by_whole_rows(void **state)
     }
 }
 
+/* A loop of vector types is reported as not vectorised, for a type without vector form: no row. */
+static void loops_of_vector_types_are_not_told_as_missed(void **state)
+{
+    json_auto_t *record = record_of(1);
+    json_auto_t *device = the_device();
+    CLEANUP(buf_release) struct buf out = { .max = 1 << 16 };
+    json_t *missed = json_object_get(json_object_get(record, "build"), "missed");
+    json_auto_t *f = NULL;
+    struct err err;
+
+    (void)state;
+    json_array_append_new(missed, json_pack("{s:i, s:s, s:s}", "line", 21, "reason",
+                                            "a statement's type has no vector form", "source",
+                                            "for (d = 0; d < 8; d++)"));
+    f = feedback_of(record, device);
+    assert_ok(feedback_text(f, 8000, &out, &err), err);
+    assert_non_null(strstr(out.data, "line 15: control flow | for x\n"));
+    assert_null(strstr(out.data, "line 21"));
+    assert_non_null(strstr(out.data, "largest stack frame 64 (the program's own arrays on the "
+                                     "stack included)\n"));
+}
+
 static void a_small_budget_is_refused(void **state)
 {
     json_auto_t *record = record_of(1);
@@ -268,6 +290,7 @@ int main(void)
         cmocka_unit_test(without_a_device_there_is_no_floor),
         cmocka_unit_test(the_fastest_rows_are_left_out),
         cmocka_unit_test(text_keeps_to_its_budget_by_whole_rows),
+        cmocka_unit_test(loops_of_vector_types_are_not_told_as_missed),
         cmocka_unit_test(a_small_budget_is_refused),
         cmocka_unit_test(hostile_strings_stay_on_their_line),
         cmocka_unit_test(odd_records_make_feedback_all_the_same),

@@ -101,7 +101,7 @@ static void walk_lanes(const json_t *events)
 static void prompts_come_in_the_order_of_the_states(void **state)
 {
     struct lab lab = { 0 };
-    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 30);
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 80);
     json_t *events = lab_events(s), *ev;
     size_t i, n[CALL_KIND_COUNT] = { 0 };
 
@@ -220,7 +220,7 @@ static void a_call_without_an_answer_holds_up_its_own_lane_alone(void **state)
 static void tunables_are_tuned_within_the_cycle_without_the_model(void **state)
 {
     struct lab lab = { 0 };
-    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 30);
+    struct search *s = search_with(&lab, *state, script_sensible, NULL, 1, 40);
     size_t tuned = 0;
 
     for (uint32_t p = 1; p < search_programs(s); p++) {
@@ -293,45 +293,64 @@ static char *one_plan(void)
                    "{\"node_id\":\"one\",\"action\":{\"title\":\"one\"}}}]}");
 }
 
-static char *patch_to(unsigned from, unsigned to)
+/* Four rounds of one cycle: what each is worth, and which one it patches. */
+struct rounds {
+    unsigned now;
+    double worth[5];
+    unsigned from[5];
+};
+
+static char *patch_to(const struct rounds *r)
 {
-    static const double worth[] = { 0, 0.5, 0.3, 0.2, 0.6 };
+    unsigned to = r->now, from = r->from[to];
 
     if (from == 0)
-        return script_program(worth[to], "round=1", false);
+        return script_program(r->worth[to], "round=1", false);
     return str_printf("NOTE: round %u\n<<<<<<< SEARCH\n/* worth=%.4f */\n/* round=%u */\n=======\n"
                       "/* worth=%.4f */\n/* round=%u */\n>>>>>>> REPLACE\n",
-                      to, worth[from], from, worth[to], to);
+                      to, r->worth[from], from, r->worth[to], to);
 }
 
-/* Round 2 and 3 get worse, each from the one before; round 4 is to start from round 1. */
-static char *worse_and_worse(struct lab *lab, const struct llm_request *req)
+static char *in_rounds(struct lab *lab, const struct llm_request *req)
 {
-    static const unsigned from[] = { 0, 0, 1, 2, 1 };
-    unsigned *round = lab->model_ctx;
+    struct rounds *r = lab->model_ctx;
 
     if (req->schema)
         return strcmp(req->kind, "init") == 0 ? one_plan() : xstrdup("{\"ops\":[]}");
-    if (*round == 4)
+    if (r->now == 4)
         return NULL;
-    ++*round;
-    return patch_to(from[*round], *round);
+    r->now++;
+    return patch_to(r);
 }
 
-static void patches_apply_to_the_last_program_and_to_the_best_after_two_regressions(void **state)
+static void check_rounds(struct rounds *r, const char *dir)
 {
     struct lab lab = { .window = 5 };
-    unsigned round = 0;
-    struct search *s = search_with(&lab, *state, worse_and_worse, &round, 1, 20);
-    static const uint32_t parents[] = { 0, 0, 1, 2, 1 };
+    struct search *s = search_with(&lab, dir, in_rounds, r, 1, 20);
 
     assert_int_equal(search_programs(s), 5);
     for (uint32_t p = 1; p < 5; p++)
-        assert_int_equal(search_program_record(s, p)->parent, parents[p]);
+        assert_int_equal(search_program_record(s, p)->parent, r->from[p]);
     for (uint64_t n = 1; n <= s->calls.n; n++)
         assert_int_equal(calls_get(&s->calls, n)->attempt, 1); /* each of them matched */
     assert_int_equal(s->champion, 5);
     done(&lab, s, NULL);
+}
+
+/* What works and is slower is no place to go on from. */
+static void patches_apply_to_the_best_program_after_a_slower_one(void **state)
+{
+    struct rounds r = { 0, { 0, 0.5, 0.3, 0.2, 0.6 }, { 0, 0, 1, 1, 1 } };
+
+    check_rounds(&r, *state);
+}
+
+/* What fails may be a slip away from right; after two of them it is the best again. */
+static void patches_apply_to_a_program_that_fails_and_to_the_best_after_two(void **state)
+{
+    struct rounds r = { 0, { 0, 0.5, NAN, NAN, 0.6 }, { 0, 0, 1, 2, 1 } };
+
+    check_rounds(&r, *state);
 }
 
 /* ---- Nodes ---- */
@@ -632,6 +651,43 @@ static void repairs_of_plans_are_asked_of_the_editor(void **state)
     done(&lab, s, NULL);
 }
 
+/* Every program comes at the second try alone. */
+static char *stammers(struct lab *lab, const struct llm_request *req)
+{
+    CLEANUP(freep) char *tags = str_printf("call=%llu", (unsigned long long)script_call(req));
+
+    if (req->schema != NULL)
+        return script_sensible(lab, req);
+    return req->attempt == 1 ? xstrdup("Let me think about that.")
+                             : script_program(0.1, tags, false);
+}
+
+/* They cost tokens, and no round of the cycle. */
+static void repairs_of_an_answer_are_no_rounds(void **state)
+{
+    struct lab lab = { 0 };
+    struct search *s = search_with(&lab, *state, stammers, NULL, 1, 6);
+    json_t *events = lab_events(s), *ev;
+    size_t i, rounds = 0, programs = 0, answers = 0;
+    uint64_t tokens = 0;
+
+    json_array_foreach (events, i, ev) {
+        if (is_type(ev, "round")) {
+            assert_true(jsonx_int(ev, "evaluation", 0) > 0);
+            rounds++;
+        }
+        programs += is_type(ev, "program");
+        answers += is_type(ev, "answered");
+        if (is_type(ev, "answered"))
+            tokens += (uint64_t)(jsonx_int(ev, "tokens_in", 0) + jsonx_int(ev, "tokens_out", 0));
+    }
+    assert_int_equal(search_measured(s), 6);
+    assert_true(programs == rounds && rounds == 6); /* the program that it begins with is one */
+    assert_true(answers >= 2 * (programs - 1));
+    assert_int_equal(s->tokens, tokens);
+    done(&lab, s, events);
+}
+
 /* ---- The end of a cycle ---- */
 
 /* Plans as the sensible one; program number n of the search is worth base + n step. */
@@ -786,7 +842,8 @@ int main(void)
         T(a_call_without_an_answer_holds_up_its_own_lane_alone),
         T(tunables_are_tuned_within_the_cycle_without_the_model),
         T(an_identical_program_is_not_measured_twice),
-        T(patches_apply_to_the_last_program_and_to_the_best_after_two_regressions),
+        T(patches_apply_to_the_best_program_after_a_slower_one),
+        T(patches_apply_to_a_program_that_fails_and_to_the_best_after_two),
         T(a_node_that_fails_two_cycles_is_abandoned),
         T(every_solved_node_has_a_child_to_go_on_with),
         T(a_slower_node_closes_and_its_child_starts_from_it),
@@ -796,6 +853,7 @@ int main(void)
         T(repairs_are_counted),
         T(without_a_plan_the_search_begins_with_a_plain_tree),
         T(repairs_of_plans_are_asked_of_the_editor),
+        T(repairs_of_an_answer_are_no_rounds),
         T(a_round_within_the_noise_is_no_gain),
         T(an_author_may_end_a_cycle),
         T(a_cycle_has_a_third_of_the_evaluations),

@@ -119,11 +119,13 @@ static inline json_t *stage_feedback(const char *status, const char *message, do
     return f;
 }
 
-/* Plans and measures one assignment of a program; feedback is stolen. */
-static inline void stage_measure(struct stage *g, int lane, uint32_t program, json_t *assignment,
-                                 const char *status, const char *message, double log_objective,
-                                 json_t *feedback)
+/* Plans and measures one assignment of a program, the duel {challenger_q, champion_q, won} with it
+ * (NULL: none); feedback and duel are stolen. */
+static inline void stage_measure_duel(struct stage *g, int lane, uint32_t program,
+                                      json_t *assignment, const char *status, const char *message,
+                                      double log_objective, json_t *feedback, json_t *duel)
 {
+    json_t *ev;
     uint64_t n = g->s->n_trials + 1;
     bool ok = strcmp(status, "ok") == 0;
 
@@ -131,13 +133,25 @@ static inline void stage_measure(struct stage *g, int lane, uint32_t program, js
                              "lane", lane, "evaluation", (json_int_t)n, "program", (int)program,
                              "arm", "memory_free", "assignment", assignment, "source",
                              "llm/cold/model-x", "predicted", "mean", log(1.4), "sd", 0.2));
-    stage_event(g,
-                json_pack("{s:s, s:i, s:I, s:s, s:s, s:I, s:i, s:f, s:b, s:o}", "type", "measured",
-                          "lane", lane, "evaluation", (json_int_t)n, "status", status, "message",
-                          message, "objective_q", (json_int_t)(ok ? 1e6 * log_objective : 0),
-                          "sd_q", 4000, "roofline", 0.31, "improved",
-                          ok && 1e6 * log_objective > (double)search_best_q(g->s), "feedback",
-                          feedback));
+    ev = json_pack("{s:s, s:i, s:I, s:s, s:s, s:I, s:i, s:f, s:b, s:o}", "type", "measured", "lane",
+                   lane, "evaluation", (json_int_t)n, "status", status, "message", message,
+                   "objective_q", (json_int_t)(ok ? 1e6 * log_objective : 0), "sd_q", 4000,
+                   "roofline", 0.31, "improved",
+                   duel != NULL ? jsonx_bool(duel, "won", 0)
+                                : ok && 1e6 * log_objective > (double)search_best_q(g->s),
+                   "feedback", feedback);
+    if (duel != NULL)
+        json_object_set_new(ev, "duel", duel);
+    stage_event(g, ev);
+}
+
+/* The same without a duel. */
+static inline void stage_measure(struct stage *g, int lane, uint32_t program, json_t *assignment,
+                                 const char *status, const char *message, double log_objective,
+                                 json_t *feedback)
+{
+    stage_measure_duel(g, lane, program, assignment, status, message, log_objective, feedback,
+                       NULL);
 }
 
 static inline void stage_cycle(struct stage *g, int lane, const char *node, uint32_t base)

@@ -58,21 +58,22 @@ struct kind_row {
 };
 
 static const struct kind_row kind_rows[] = {
-    { CALL_INIT, "status seed_result tree best best_result insights schema" },
+    { CALL_INIT, "status seed_result tree best best_result tuning_cost choosing insights schema" },
     { CALL_PROPOSE, "need status summary questions calibration tree best best_result seed_result "
-                    "failures insights schema" },
-    { CALL_REFINE, "action outcome history node_failures current result tuning base base_result "
-                   "seed_result status calibration summary questions path tree failures insights "
-                   "schema" },
-    { CALL_TOO_HARD, "action outcome history node_failures current result base base_result "
-                     "seed_result status summary questions path tree failures insights schema" },
-    { CALL_CODE, "action path current result failures insights status" },
-    { CALL_DEBUG, "action history node_failures current result base base_result path failures "
-                  "insights status" },
-    { CALL_IMPROVE, "action history current result tuning base base_result node_failures path "
-                    "calibration insights status" },
-    { CALL_SAMPLE, "sample insights" },
-    { CALL_MUTATE, "sample current result tuning parents failures insights status" },
+                    "failures insights choosing schema" },
+    { CALL_REFINE, "action outcome history cycle node_failures current result tuning base "
+                   "base_result seed_result status calibration summary questions path tree "
+                   "failures insights choosing schema" },
+    { CALL_TOO_HARD, "action outcome history cycle node_failures current result base base_result "
+                     "seed_result status summary questions path tree failures insights choosing "
+                     "schema" },
+    { CALL_CODE, "action path current result failures insights status cycle tuning_cost" },
+    { CALL_DEBUG, "action history cycle node_failures current result base base_result path "
+                  "failures insights status" },
+    { CALL_IMPROVE, "action history lineage cycle current result tuning node_failures path "
+                    "calibration insights status tuning_cost" },
+    { CALL_SAMPLE, "sample insights tuning_cost" },
+    { CALL_MUTATE, "sample current result tuning parents failures insights status tuning_cost" },
 };
 
 static void assert_sections(const struct prompt *p, const char *names, const char *kind)
@@ -319,8 +320,200 @@ static void without_insights_nothing_is_said_of_them(void **state)
     p = make_prompt(&g, &ask);
     assert_lacks(p.text, "past searches");
     assert_lacks(p.text, "USES");
+    assert_lacks(p.prefix, "USES");
     prompt_release(&p);
     stage_close(&g);
+    p = prompt_of_kind(CALL_CODE, &g);
+    assert_has(p.text, "a line `USES: id, id` if you follow insights");
+    prompt_release(&p);
+    stage_close(&g);
+}
+
+/* ---- Values, rounds and rules ---- */
+
+static json_t *duel_of(double challenger, double champion, bool won)
+{
+    return json_pack("{s:I, s:I, s:b}", "challenger_q", (json_int_t)(1e6 * log(challenger)),
+                     "champion_q", (json_int_t)(1e6 * log(champion)), "won", won);
+}
+
+/* The cycle's best (program 3, 1.7) and two programs that are compared with it and rejected. */
+static void stage_rejections(struct stage *g)
+{
+    stage_open(g, &house, gqa, seed_source, "world-model");
+    stage_history(g);
+    stage_rounds(g, true);
+    for (int i = 0; i < 2; i++) {
+        stage_program(g, 0,
+                      i == 0 ? "int ks_kernel; /* fourth */\n" : "int ks_kernel; /* fifth */\n",
+                      no_tunables(), i == 0 ? "unrolls" : "prefetches");
+        stage_measure_duel(g, 0, (uint32_t)(4 + i), json_object(), "ok", "", log(1.72),
+                           stage_feedback("ok", "", 1.72), duel_of(1.6, 1.68, false));
+        stage_round(g, 0, (uint64_t)(6 + i), "");
+    }
+}
+
+/* What was measured again, side by side, is told by the mean of its measurements. */
+static void values_and_duels_are_told(void **state)
+{
+    struct prompt_ask ask = ask_for(CALL_IMPROVE, NULL);
+    struct stage g;
+    struct prompt p;
+
+    (void)state;
+    stage_rejections(&g);
+    p = make_prompt(&g, &ask);
+    assert_has(p.text, "- program 4 (from 0): 1.659x with its direct comparisons, 1.720x in this "
+                       "measurement alone (sd 0.4 %), 31 % of the roofline; side by side with "
+                       "program 3: 0.952x, not better; expected 1.600x; unrolls\n");
+    assert_has(p.text, "- program 3 (from 0): 1.687x with its direct comparisons, 1.700x in this");
+    assert_has(p.text, "became the best without a direct comparison");
+    assert_has(p.text,
+               "Measurement 5, program 3 with TILE=32; this measurement alone: 1.700x, with "
+               "its direct comparisons: 1.687x\n");
+    assert_has(p.text, "Noise: two measurements of the same program and assignment differed by 4.3 "
+                       "% in the median of 4 pairs, by 7.5 % at most");
+    prompt_release(&p);
+    stage_close(&g);
+}
+
+/* The search goes back to the best: what was measured of the last one is told, without its text. */
+static void a_rejected_program_is_told_with_its_table(void **state)
+{
+    struct prompt_ask ask = ask_for(CALL_IMPROVE, NULL);
+    struct stage g;
+    struct prompt p;
+
+    (void)state;
+    stage_rejections(&g);
+    p = make_prompt(&g, &ask);
+    assert_has(p.text, "Program 5 is rejected; the next round changes program 3 again");
+    assert_has(p.text, "## The program of the last round, rejected");
+    assert_has(p.text, "Measurement 7, program 5; this measurement alone: 1.720x");
+    assert_lacks(p.text, "/* fifth */");
+    assert_lacks(p.text, "/* first */"); /* what the cycle started from: figures alone */
+    assert_has(p.text, "- program 1, which the cycle started from: 1.300x (sd 0.4 %), 31 % of the "
+                       "roofline; shares rows between heads\n- program 0: 1.000x");
+    prompt_release(&p);
+    stage_close(&g);
+}
+
+static void the_rules_of_the_cycle_are_told(void **state)
+{
+    struct prompt_ask ask = ask_for(CALL_IMPROVE, NULL);
+    struct stage g;
+    struct prompt p;
+
+    (void)state;
+    stage_rejections(&g);
+    p = make_prompt(&g, &ask);
+    assert_has(p.text,
+               "A cycle ends after 3 programs in a row that do not pass or do not raise its "
+               "best by more than 1.5 % (now 2), or after 3, counted from the first that "
+               "passes, that leave it at or below the 1.300x of the program it started "
+               "from (now 0)");
+    assert_has(p.text, "Programs in this cycle: 4 of at most 12; evaluations: 5, and after 1333 no "
+                       "further program. Evaluations left in the search: 3993.\n");
+    assert_has(p.text,
+               "Each assignment that is measured costs one of the 3993 evaluations that are "
+               "left: the defaults first, then at most 6 more of one program");
+    assert_lacks(p.text, "last evaluation");
+    prompt_release(&p);
+    g.s->spec.budget_evals = 8;
+    p = make_prompt(&g, &ask);
+    assert_has(p.text, "Evaluations left in the search: 1.\nThis is the last evaluation: ");
+    assert_has(p.text, "then at most 0 more of one program");
+    prompt_release(&p);
+    stage_close(&g);
+}
+
+static void only_a_cycle_with_a_program_may_be_stopped(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(kind_rows); i++) {
+        bool may = kind_rows[i].kind == CALL_IMPROVE || kind_rows[i].kind == CALL_DEBUG;
+        struct stage g;
+        struct prompt p = prompt_of_kind(kind_rows[i].kind, &g);
+
+        assert_int_equal(strstr(p.text, "\nSTOP: reason\n") != NULL, may);
+        assert_lacks(p.prefix, "STOP");
+        assert_lacks(p.text, "no cost");
+        prompt_release(&p);
+        stage_close(&g);
+    }
+}
+
+/* With nothing left to measure, what was learned is asked for, not what to do next. */
+static void refine_asks_for_no_steps_when_nothing_is_left(void **state)
+{
+    struct prompt_ask ask = ask_for(CALL_REFINE, NULL);
+    struct stage g;
+    struct prompt p;
+
+    (void)state;
+    stage_for(&g, CALL_REFINE);
+    p = make_prompt(&g, &ask);
+    assert_has(p.text, "Insert at least one next step");
+    assert_lacks(p.text, "Nothing more is measured");
+    prompt_release(&p);
+    g.s->spec.budget_evals = search_measured(g.s);
+    p = make_prompt(&g, &ask);
+    assert_lacks(p.text, "Insert at least one next step");
+    assert_lacks(p.text, "plan the next step");
+    assert_has(p.text, "Nothing more is measured in this search");
+    assert_has(p.text, "`insights`: up to 4 things");
+    prompt_release(&p);
+    stage_close(&g);
+}
+
+static void a_plans_schema_stands_there_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(kind_rows); i++) {
+        struct stage g;
+        struct prompt p = prompt_of_kind(kind_rows[i].kind, &g);
+        CLEANUP(freep) char *text = p.schema ? json_dumps(p.schema, JSON_COMPACT) : NULL;
+
+        if (text != NULL) {
+            const char *at = strstr(p.text, text);
+
+            assert_non_null(at);
+            assert_null(strstr(at + strlen(text), "additionalProperties"));
+            assert_true(strstr(p.text, "additionalProperties") > at);
+            assert_has(p.text, "the probability that carrying the node out improves on what it "
+                               "starts from, its parent's program, by more than noise");
+        }
+        prompt_release(&p);
+        stage_close(&g);
+    }
+}
+
+/* A machine that hides a part of its processor makes the compiler call it by an older name. */
+static void features_count_where_the_compilers_name_is_older(void **state)
+{
+    static const struct {
+        const char *arch;
+        bool older;
+    } rows[] = {
+        { "znver4", false }, { "skylake-avx512", false }, { "znver3", true }, { "x86-64", true }
+    };
+    struct prompt_ask ask = ask_for(CALL_CODE, NULL);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct stage g;
+        struct prompt p;
+
+        stage_for(&g, CALL_CODE);
+        json_object_set_new(json_object_get(g.s->scope.brief, "device"), "arch",
+                            json_string(rows[i].arch));
+        p = make_prompt(&g, &ask);
+        assert_int_equal(strstr(p.prefix, "the list of instruction sets counts") != NULL,
+                         rows[i].older);
+        assert_has(p.prefix, "a share of the roofline can be above 100 %");
+        prompt_release(&p);
+        stage_close(&g);
+    }
 }
 
 static void refine_tells_prediction_and_outcome(void **state)
@@ -503,6 +696,8 @@ static void every_task_has_a_brief(void **state)
             assert_has(jsonx_str(task, "reference", ""), "static int reference(");
             assert_lacks(jsonx_str(task, "reference", ""), "static void cost(");
             assert_has(jsonx_str(task, "guide", ""), pack->family);
+            assert_lacks(jsonx_str(task, "guide", ""), "## Kernels");
+            assert_lacks(jsonx_str(task, "guide", ""), "| `KV_TILE` |");
             assert_int_equal(json_array_size(json_object_get(task, "workloads")),
                              pack_default_set(d)->n_workloads);
             assert_true(json_array_size(json_object_get(task, "inputs")) > 0);
@@ -852,6 +1047,13 @@ int main(void)
         TEST(tuning_and_compiler_reach_the_coder),
         TEST(an_insight_is_told_with_condition_and_evidence),
         TEST(without_insights_nothing_is_said_of_them),
+        TEST(values_and_duels_are_told),
+        TEST(a_rejected_program_is_told_with_its_table),
+        TEST(the_rules_of_the_cycle_are_told),
+        TEST(only_a_cycle_with_a_program_may_be_stopped),
+        TEST(refine_asks_for_no_steps_when_nothing_is_left),
+        TEST(a_plans_schema_stands_there_once),
+        TEST(features_count_where_the_compilers_name_is_older),
         TEST(refine_tells_prediction_and_outcome),
         TEST(a_repair_has_the_errors_uncut_and_the_answer),
         TEST(samples_are_not_offered_blocks),

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "search/journal.h"
+#include "search/scorebook.h"
 #include "search/spend.h"
 #include "search/stop.h"
 #include "unit/test.h"
@@ -367,10 +368,10 @@ static void expected_gain_is_that_of_a_normal_forecast(void **state)
 {
     (void)state;
     /* mean at the best: sd / sqrt(2 pi) */
-    assert_true(fabs(stop_expected_gain(1, 0.5, 1) - 0.5 * 0.3989422804) < 1e-9);
-    assert_true(fabs(stop_expected_gain(2, 0.1, 1) - 1) < 1e-6); /* far above */
-    assert_true(stop_expected_gain(0, 0.1, 1) < 1e-6);           /* far below */
-    assert_true(stop_expected_gain(3, 0, 1) == 2 && stop_expected_gain(0, 0, 1) == 0);
+    assert_true(fabs(score_expected_gain(1, 0.5, 1) - 0.5 * 0.3989422804) < 1e-9);
+    assert_true(fabs(score_expected_gain(2, 0.1, 1) - 1) < 1e-6); /* far above */
+    assert_true(score_expected_gain(0, 0.1, 1) < 1e-6);           /* far below */
+    assert_true(score_expected_gain(3, 0, 1) == 2 && score_expected_gain(0, 0, 1) == 0);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, test_dir_setup, test_dir_teardown)
