@@ -30,7 +30,7 @@ struct upkeep {
     bool due;
     bool trim;      /* searches have ended since memory was given back */
     uint64_t ended; /* searches, as of then */
-    bool read; /* the events of all searches, once */
+    bool read;      /* the events of all searches, once */
     bool stopped;
 };
 

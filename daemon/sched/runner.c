@@ -60,7 +60,7 @@ void runner_free(struct runner *r)
         event_free(r->retry);
     json_decref(r->notices);
     search_free(r->fresh);
-    search_free(r->search);
+    searches_drop(r->owner, r->search);
     free(r);
 }
 
@@ -73,9 +73,9 @@ static void runner_remove(struct runner *r)
 {
     struct searches *ss = r->owner;
 
-    pthread_rwlock_wrlock(&ss->lock);
+    pthread_mutex_lock(&ss->lock);
     list_remove(&r->node);
-    pthread_rwlock_unlock(&ss->lock);
+    pthread_mutex_unlock(&ss->lock);
     ss->ended++;
     loop_defer(ss->daemon->loop, free_later, r);
 }
@@ -110,14 +110,15 @@ static void stall(struct runner *r, const struct err *err)
     json_decref(r->notices);
     r->notices = NULL;
     r->diverged = r->fresh == NULL;
-    pthread_rwlock_wrlock(&r->owner->lock);
+    pthread_mutex_lock(&r->owner->lock);
     str_copy(r->held_up, sizeof(r->held_up), err->msg);
     if (r->fresh) {
         r->search = TAKE(r->fresh);
         r->search->history = r->owner->daemon->history;
-        search_free(old);
     }
-    pthread_rwlock_unlock(&r->owner->lock);
+    pthread_mutex_unlock(&r->owner->lock);
+    if (r->search != old)
+        searches_drop(r->owner, old);
     clear_results(r);
     turns_end(&r->turn);
     r->state = r->search->state;
@@ -160,9 +161,9 @@ static void step_over(struct runner *r)
     publish(r);
     clear_results(r);
     if (r->held_up[0]) {
-        pthread_rwlock_wrlock(&r->owner->lock);
+        pthread_mutex_lock(&r->owner->lock);
         r->held_up[0] = '\0';
-        pthread_rwlock_unlock(&r->owner->lock);
+        pthread_mutex_unlock(&r->owner->lock);
     }
     r->phase = PHASE_IDLE;
     turns_end(&r->turn);
@@ -296,9 +297,9 @@ static const char *turn_name(const struct search *s)
 
 static void set_held_up(struct runner *r, const char *text)
 {
-    pthread_rwlock_wrlock(&r->owner->lock);
+    pthread_mutex_lock(&r->owner->lock);
     str_copy(r->held_up, sizeof(r->held_up), text);
-    pthread_rwlock_unlock(&r->owner->lock);
+    pthread_mutex_unlock(&r->owner->lock);
 }
 
 /* A search that its model has left stops by itself, and says why. */
@@ -502,9 +503,9 @@ struct runner *runner_new(struct searches *ss, struct search *s)
     r->turn.go = turn_go;
     list_init(&r->talk.calls);
     r->retry = evtimer_new(loop_base(ss->daemon->loop), retry_cb, r);
-    pthread_rwlock_wrlock(&ss->lock);
+    pthread_mutex_lock(&ss->lock);
     list_append(&ss->live, &r->node);
-    pthread_rwlock_unlock(&ss->lock);
+    pthread_mutex_unlock(&ss->lock);
     return r;
 }
 

@@ -26,6 +26,8 @@ enum phase {
     PHASE_STALLED
 };
 
+enum { HELD_UP_MAX = 300 };
+
 struct runner {
     struct list node; /* in searches.live */
     struct searches *owner;
@@ -50,11 +52,11 @@ struct runner {
     struct err keep_err;
     bool has_result, has_duel, duelled_twice;
     struct eval_result result, duel;
-    json_t *notices;      /* made by the worker, sent by the loop */
-    struct search *fresh; /* loaded again after a failed write */
-    bool diverged;        /* and could not be loaded: memory is ahead of the base */
-    char held_up[300];    /* guarded by searches.lock */
-    struct talk talk;     /* with a language model; unused with the built-in proposer */
+    json_t *notices;           /* made by the worker, sent by the loop */
+    struct search *fresh;      /* loaded again after a failed write */
+    bool diverged;             /* and could not be loaded: memory is ahead of the base */
+    char held_up[HELD_UP_MAX]; /* guarded by searches.lock */
+    struct talk talk;          /* with a language model; unused with the built-in proposer */
     struct event *retry;
     enum search_state
         state; /* after the last step, for the loop: the search itself may be with a worker */
@@ -70,7 +72,7 @@ struct searches {
     struct list live;
     struct list starting; /* being stored; the loop's alone */
     /* Guards the list and runner.search against readers on workers; the loop alone writes. */
-    pthread_rwlock_t lock;
+    pthread_mutex_t lock;
     uint64_t ended; /* the loop's alone */
     bool closing;
 };
@@ -82,6 +84,8 @@ static inline struct runner *runner_of(struct work *w)
 
 /* Takes the search over and enters it among the live ones. Call runner_wake then. */
 struct runner *runner_new(struct searches *ss, struct search *s);
+/* Frees a search that nobody works on any more, after those that read it. NULL is fine. */
+void searches_drop(struct searches *ss, struct search *s);
 /* Nothing of it may be under way. */
 void runner_free(struct runner *r);
 /* Looks what an idle search should do: a change asked for first, else its next turn. */

@@ -158,25 +158,69 @@ void searches_request(struct searches *ss, const char *id, enum searches_control
         done(arg, id, &err);
 }
 
+/*
+ * The live search of this id, for reading, and why it does not get on; NULL for none. Its own lock
+ * may be held as long as a step takes, so it is waited for without the lock of the list, which the
+ * loop takes.
+ */
+static struct search *take_live(struct searches *ss, const char *id, char held_up[HELD_UP_MAX])
+{
+    struct search *s = NULL;
+    struct runner *r;
+
+    pthread_mutex_lock(&ss->lock);
+    r = find_runner(ss, id);
+    if (r != NULL) {
+        s = r->search;
+        s->readers++;
+        str_copy(held_up, HELD_UP_MAX, r->held_up);
+    }
+    pthread_mutex_unlock(&ss->lock);
+    return s;
+}
+
+static void give_back(struct searches *ss, struct search *s)
+{
+    bool last;
+
+    pthread_mutex_lock(&ss->lock);
+    last = --s->readers == 0 && s->dropped;
+    pthread_mutex_unlock(&ss->lock);
+    if (last)
+        search_free(s);
+}
+
+void searches_drop(struct searches *ss, struct search *s)
+{
+    bool unread;
+
+    if (s == NULL)
+        return;
+    pthread_mutex_lock(&ss->lock);
+    s->dropped = true;
+    unread = s->readers == 0;
+    pthread_mutex_unlock(&ss->lock);
+    if (unread)
+        search_free(s);
+}
+
 int searches_with(struct searches *ss, const char *id,
                   int (*fn)(void *ctx, const struct search *s, const char *held_up,
                             struct err *err),
                   void *ctx, struct err *err)
 {
-    struct search *stored;
-    struct runner *r;
+    char held_up[HELD_UP_MAX];
+    struct search *s, *stored;
     int rc;
 
-    pthread_rwlock_rdlock(&ss->lock);
-    r = find_runner(ss, id);
-    if (r != NULL) {
-        pthread_mutex_lock(&r->search->lock);
-        rc = fn(ctx, r->search, r->held_up, err);
-        pthread_mutex_unlock(&r->search->lock);
-        pthread_rwlock_unlock(&ss->lock);
+    s = take_live(ss, id, held_up);
+    if (s != NULL) {
+        pthread_mutex_lock(&s->lock);
+        rc = fn(ctx, s, held_up, err);
+        pthread_mutex_unlock(&s->lock);
+        give_back(ss, s);
         return rc;
     }
-    pthread_rwlock_unlock(&ss->lock);
     if (search_load(ss->daemon->kb, id, true, &stored, err) != 0)
         return -1;
     rc = fn(ctx, stored, "", err);
@@ -248,7 +292,7 @@ int searches_open(struct daemon *d, struct searches **out, struct err *err)
     ss->daemon = d;
     list_init(&ss->live);
     list_init(&ss->starting);
-    pthread_rwlock_init(&ss->lock, NULL);
+    pthread_mutex_init(&ss->lock, NULL);
     if (kb_each_doc(d->kb, KB_SEARCH, list_unfinished, &u, err) != 0) {
         searches_close(ss);
         return err_ctx(err, "looking for unfinished searches");
@@ -309,6 +353,6 @@ void searches_close(struct searches *ss)
         list_remove(&r->node);
         runner_free(r);
     }
-    pthread_rwlock_destroy(&ss->lock);
+    pthread_mutex_destroy(&ss->lock);
     free(ss);
 }

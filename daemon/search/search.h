@@ -166,6 +166,10 @@ struct search {
     uint64_t looked_seq;        /* the knowledge base was looked through up to here */
 
     pthread_mutex_t lock;
+    /* Of sched/searches, guarded by its lock: who reads this search just now, and whether the last
+     * of them frees it. */
+    unsigned readers;
+    bool dropped;
     /* Not part of the fold: own time per evaluation, for status. */
     size_t n_overhead;
     uint64_t own_ns[1024], sync_ns[1024], launch_ns[1024];

@@ -596,6 +596,7 @@ int main(int argc, char **argv)
         T(the_lanes_of_a_search_talk_at_once_and_measure_in_turns),
         T(budgets_end_a_search_cleanly_and_the_ledger_adds_up),
     };
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
