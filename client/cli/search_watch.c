@@ -39,9 +39,10 @@ static void watch_event(struct watch *w, const json_t *event)
         return;
     }
     fresh = view_event(&w->view, event);
-    if (strcmp(type, "failed") == 0)
+    if (strcmp(type, "failed") == 0) {
         free(w->reason);
-    w->reason = show_text_at(event, "reason", SHOW_TEXT);
+        w->reason = show_text_at(event, "reason", SHOW_TEXT);
+    }
     if (w->live) {
         view_draw(&w->view, w->search);
     } else if (fresh) {

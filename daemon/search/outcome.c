@@ -21,9 +21,21 @@
 /* Micro-log: a deviation of the objective above this says that the machine was disturbed. */
 #define SCATTER_Q 80000
 
+/*
+ * Times that scatter, or that do not fit what was seen from outside, say something of the machine
+ * first (a crowded one starves the judge as well): only a program that is always so has failed.
+ */
+static bool is_doubtful(const struct search *s, const struct trial *t, const struct eval_result *r)
+{
+    if (r->status == EVAL_OK)
+        return !s->recorded && t->tries == 0 && eval_result_sd_q(r) > SCATTER_Q;
+    return (r->status == EVAL_UNSTABLE || r->status == EVAL_CLOCK_TAMPERED) &&
+           t->tries + 1 < SEARCH_TRIES_MAX;
+}
+
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r)
 {
-    return s->champion != 0 && r->status == EVAL_OK &&
+    return s->champion != 0 && r->status == EVAL_OK && !is_doubtful(s, search_open_trial(s), r) &&
            eval_result_objective_q(r) > search_best_q(s);
 }
 
@@ -351,18 +363,6 @@ static int record_known(struct journal *j, struct trial *t, const struct trial *
     if (journal_add(j, ev, err) != 0)
         return -1;
     return end_when_stagnant(j, err);
-}
-
-/*
- * Times that scatter, or that do not fit what was seen from outside, say something of the machine
- * first (a crowded one starves the judge as well): only a program that is always so has failed.
- */
-static bool is_doubtful(const struct search *s, const struct trial *t, const struct eval_result *r)
-{
-    if (r->status == EVAL_OK)
-        return !s->recorded && t->tries == 0 && eval_result_sd_q(r) > SCATTER_Q;
-    return (r->status == EVAL_UNSTABLE || r->status == EVAL_CLOCK_TAMPERED) &&
-           t->tries + 1 < SEARCH_TRIES_MAX;
 }
 
 int outcome_record(struct journal *j, const struct outcome *o, struct err *err)

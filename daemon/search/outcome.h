@@ -22,7 +22,8 @@ struct outcome {
     uint64_t seed;    /* of the measurement */
 };
 
-/* Does this result claim to beat the champion, so that a duel has to decide? */
+/* Does this result of the open trial claim to beat the champion, so that a duel has to decide? One
+ * that will be measured once more decides nothing. */
 bool outcome_wants_duel(const struct search *s, const struct eval_result *r);
 
 /*

@@ -267,7 +267,8 @@ static void an_answer_beside_an_evaluation_is_stored_at_once(void **state)
     init = wait_request(e, NULL);
     set_hold(e, true);
     say(e, init,
-        "{\"kernel_summary\":\"\",\"open_questions\":[],\"ops\":[" NODE("a") "," NODE("b") "," NODE("c") "," NODE("d") "," NODE("e") "]}");
+        "{\"kernel_summary\":\"\",\"open_questions\":[],\"ops\":[" NODE("a") "," NODE("b") "," NODE(
+            "c") "," NODE("d") "," NODE("e") "]}");
     both = wait_requests(e, 2);
     first = json_array_get(json_object_get(both, "requests"), 0);
     second = json_array_get(json_object_get(both, "requests"), 1);

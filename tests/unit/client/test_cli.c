@@ -155,7 +155,14 @@ static void outcome_release(struct outcome *o)
     "],"                                                                                           \
     "\"evidence\":[]}"
 
+#define TAKEN(prompt)                                                                              \
+    "{\"id\":\"s1.1\",\"kind\":\"init\",\"role\":\"planner\",\"task\":\"gqa\",\"attempt\":1,"      \
+    "\"system\":\"S\",\"prefix\":\"P\",\"prompt\":\"" prompt "\",\"schema_name\":\"plan\","        \
+    "\"schema\":{\"type\":\"object\",\"required\":[\"ops\"]},\"max_tokens\":0,\"lease\":null}"
+#define SCHEMA_IN_TEXT "{\\\"type\\\":\\\"object\\\",\\\"required\\\":[\\\"ops\\\"]}"
+
 static const struct fake_row rows[] = {
+    { .method = "llm.take", .result = TAKEN("Plan. Schema: " SCHEMA_IN_TEXT) },
     { .method = "status", .result = "{\"state\":\"running\",\"searches\":{\"running\":1}}" },
     { .method = "task.list", .result = TASK_LIST },
     { .method = "task.show", .code = ERR_NOT_FOUND, .error = "no task 'nope'" },
@@ -398,6 +405,28 @@ static void query_shows_effect_evidence_and_what_was_removed(void **state)
     expect_part(o.err, "1 hit in 0.80 ms");
 }
 
+/* The schema is printed once: in the prompt where that has it, behind it otherwise. */
+static void take_prints_the_schema_once(void **state)
+{
+    static const struct fake_row without[] = { { .method = "llm.take", .result = TAKEN("Plan.") },
+                                               { 0 } };
+    struct stage *s = *state;
+    CLEANUP(outcome_release) struct outcome once = RUN("llm", "take", "--as", "alice");
+    CLEANUP(outcome_release) struct outcome asked = RUN("llm", "take", "--as", "a", "--schema");
+    CLEANUP(outcome_release) struct outcome apart = { .out = NULL };
+
+    assert_int_equal(once.status, 0);
+    assert_string_equal(once.out, "S\n\nP\n\nPlan. Schema: "
+                                  "{\"type\":\"object\",\"required\":[\"ops\"]}\n\n");
+    expect_part(asked.out, "fits this schema (plan)");
+    fake_daemon_stop(s->daemon);
+    assert_int_equal(unlink(s->path), 0);
+    s->daemon = fake_daemon_start(s->path, without);
+    apart = RUN("llm", "take", "--as", "alice");
+    expect_part(apart.out, "fits this schema (plan)");
+    expect_part(apart.out, "\"required\"");
+}
+
 static void search_show_has_best_and_curve(void **state)
 {
     CLEANUP(outcome_release) struct outcome o = RUN("search", "show", "s1");
@@ -624,6 +653,7 @@ int main(void)
         T(options_reach_the_daemon_as_parameters),
         T(insight_shows_cells_failures_and_what_says_the_same),
         T(query_shows_effect_evidence_and_what_was_removed),
+        T(take_prints_the_schema_once),
         T(search_show_has_best_and_curve),
         T(tree_is_indented_and_draws_every_node_once),
         T(compare_counts_evaluations_to_within_5_percent),
