@@ -341,12 +341,13 @@ static void keep_done(struct work *w, const struct err *err)
         stall(r, err);
         return;
     }
-    if (r->has_ended)
+    if (r->has_ended) {
         measured(r);
-    else if (r->turn_came && !r->owner->closing)
+        return;
+    }
+    if (r->turn_came && !r->owner->closing)
         turn_go(&r->turn);
-    else
-        runner_wake(r);
+    runner_wake(r); /* more may have arrived meanwhile */
 }
 
 /* An answer may have taken long and cost much: it does not wait for the evaluation to be over. */
@@ -400,6 +401,7 @@ static void talk_done(struct work *w, const struct err *err)
             turn_go(&r->turn);
         else
             turns_ask(r->owner->daemon->turns, turn_name(r->search), &r->turn);
+        runner_wake(r); /* what arrived while it planned does not wait for the evaluation */
         return;
     }
     talk_text(r, text, sizeof(text));

@@ -11,6 +11,7 @@ struct prompt_file {
     size_t len;
 };
 
+/* Sorted by name; prompt_files_n of them. */
 extern const struct prompt_file prompt_files[];
 extern const size_t prompt_files_n;
 

@@ -2,7 +2,6 @@
 /* Sections made of a cycle: its rules and where it stands, its rounds, and what evaluations cost.
  * See prompt_impl.h. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "search/author.h"

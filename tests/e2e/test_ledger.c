@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calibration, credit and the doctor through the socket and the command line. */
-#include <math.h>
 #include <string.h>
 
 #include "base/jsonx.h"

@@ -293,6 +293,8 @@ static void bad_starts_get_a_sentence(void **state)
         { "{\"task\":\"" TASK "\",\"set\":\"huge\"}", "NOT_FOUND", "no workload set 'huge'" },
         { "{\"task\":\"" TASK "\",\"proposer\":\"oracle\"}", "INVALID", "one of builtin, random" },
         { "{\"task\":\"" TASK "\",\"strategy\":\"luck\"}", "INVALID", "one of world-model" },
+        { "{\"task\":\"" TASK "\",\"strategy\":\"evolve\"}", "INVALID",
+          "'evolve' needs a language model" },
         { "{\"task\":\"" TASK "\",\"seed\":-1}", "INVALID", "'seed' is -1" },
         { "{\"task\":\"" TASK "\",\"seed\":\"7\"}", "INVALID", "'seed' is \"7\"" },
         { "{\"task\":\"" TASK "\",\"cold\":1}", "INVALID", "'cold' is 1" },

@@ -251,6 +251,31 @@ static void waiting_counts_once(void **state)
     end(&lab, s);
 }
 
+/* The time of an evaluation holds what was waited for beside it. */
+static void waiting_beside_an_evaluation_is_not_counted(void **state)
+{
+    struct lab lab;
+    struct search *s = begin(&lab, *state, 40);
+    uint16_t first[SPACE_PARAMS_MAX];
+
+    talk(&lab, s, "init", 1, 1, 0, 30, false);
+    event(&lab, s,
+          json_pack("{s:s, s:i, s:s, s:i}", "type", "cycle", "lane", 0, "node", WORLD_ROOT_ID,
+                    "program", 0));
+    space_default(s->space, first);
+    event(&lab, s,
+          json_pack("{s:s, s:i, s:i, s:i, s:o}", "type", "attempt", "lane", 0, "evaluation", 1,
+                    "program", 0, "assignment", space_to_json(s->space, first)));
+    lab.clock.now_ns += 60 * NS_PER_SEC;
+    talk(&lab, s, "propose", 1, 1, 0, 60, false);
+    assert_true(s->wall_ns == 30 * NS_PER_SEC);
+    event(&lab, s,
+          json_pack("{s:s, s:i, s:s, s:I}", "type", "measured", "evaluation", 1, "status",
+                    "crashed", "wall_ns", (json_int_t)(60 * NS_PER_SEC)));
+    assert_true(s->wall_ns == 90 * NS_PER_SEC);
+    end(&lab, s);
+}
+
 /* A provider may say anything. */
 static void absurd_counts_do_not_wrap(void **state)
 {
@@ -385,6 +410,7 @@ int main(void)
         T(device_time_is_split_by_stage),
         T(calls_are_counted_by_kind_and_bounded),
         T(waiting_counts_once),
+        T(waiting_beside_an_evaluation_is_not_counted),
         T(absurd_counts_do_not_wrap),
         T(what_was_given_survives_the_document),
         T(cost_curves_only_rise),
