@@ -86,6 +86,8 @@ void searches_close(struct searches *s);
 json_t *searches_status(const struct searches *s);
 /* How many have ended since the daemon's start. Thread: loop. */
 uint64_t searches_ended(const struct searches *s);
+/* Is none under way or paused? Thread: loop. */
+bool searches_idle(const struct searches *s);
 
 /*
  * Calls done(arg, device, err) on the loop, never from inside: `device` is the record of

@@ -96,12 +96,14 @@ static void look_done(struct work *w, const struct err *err)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct upkeep *u = arg;
-    uint64_t ended = u->daemon->searches ? searches_ended(u->daemon->searches) : 0;
+    const struct searches *ss = u->daemon->searches;
 
     (void)fd;
     (void)what;
-    u->trim = ended != u->ended;
-    u->ended = ended;
+    /* while others run they would only ask for the memory again */
+    u->trim = ss != NULL && searches_idle(ss) && searches_ended(ss) != u->ended;
+    if (u->trim)
+        u->ended = searches_ended(ss);
     work_submit(u->daemon->work, &u->look);
 }
 

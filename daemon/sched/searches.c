@@ -265,6 +265,11 @@ uint64_t searches_ended(const struct searches *ss)
     return ss->ended;
 }
 
+bool searches_idle(const struct searches *ss)
+{
+    return list_empty(&ss->live) && list_empty(&ss->starting);
+}
+
 /* ---- Opening and closing ---- */
 
 struct unfinished {

@@ -126,6 +126,15 @@ static bool is_of_author(const char *source)
            !str_has_suffix(source, "/seed");
 }
 
+/* Through whom the model is asked is nothing to the model: a search recorded with one proposer asks
+ * the same with another. */
+static const char *after_proposer(const char *source)
+{
+    const char *slash = strchr(source, '/');
+
+    return slash != NULL ? slash + 1 : source;
+}
+
 int section_calibration(const struct prompt_view *v, size_t budget, struct buf *out,
                         struct err *err)
 {
@@ -153,7 +162,7 @@ int section_calibration(const struct prompt_view *v, size_t budget, struct buf *
     for (size_t i = 0; i < n; i++) {
         CLEANUP(buf_release) struct buf name = { .max = TEXT_ROW_MAX };
 
-        text_line(&name, list[i].source, SOURCE_NAME_MAX);
+        text_line(&name, after_proposer(list[i].source), SOURCE_NAME_MAX);
         sheet_addf(
             &s,
             "Measurements predicted by %s: %zu; measured over predicted is %.2f in the mean; %zu "
