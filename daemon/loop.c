@@ -104,7 +104,7 @@ void loop_defer(struct loop *l, void (*fn)(void *arg), void *arg)
     l->deferred[l->n_deferred++] = (struct deferred){ fn, arg };
 }
 
-/* Processor time of this thread: what is slow because others have the processor is not our fault.
+/* Processor time of this thread: what a callback waits for, a processor or a lock, is not in it.
  */
 static uint64_t computed_ns(void)
 {
