@@ -257,15 +257,16 @@ void daemon_close(struct daemon *d)
     retunes_close(d->retunes);
     d->retunes = NULL; /* workers that are not through yet may end with a wish for them */
     searches_close(d->searches);
-    d->searches = NULL;
     llms_close(d->llms);
     d->llms = NULL;
     prompts_free(d->prompts);
     d->prompts = NULL;
     evaluator_free(d->evaluator);
+    d->evaluator = NULL;
     work_pool_free(d->work);
     if (d->loop != NULL)
         loop_turn(d->loop, false); /* what was deferred may answer calls too */
+    searches_free(d->searches);
     upkeep_free(d->upkeep);
     embedder_free(d->embedder);
     turns_free(d->turns);

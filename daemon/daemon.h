@@ -82,6 +82,8 @@ int searches_open(struct daemon *d, struct searches **out, struct err *err);
  * evaluator and kb are still open. NULL is fine. Thread: loop.
  */
 void searches_close(struct searches *s);
+/* The rest: after the work pool, whose workers may still read searches. NULL is fine. */
+void searches_free(struct searches *s);
 /* {"running": n, "queued": n, ...}: one count per state that occurs. Owned. Thread: loop. */
 json_t *searches_status(const struct searches *s);
 /* How many have ended since the daemon's start. Thread: loop. */

@@ -154,6 +154,19 @@ static double run_floor(const struct run *r)
     return NAN;
 }
 
+/* The last check on the hold-out set, where it is of the final best. */
+static double run_held_out(const json_t *show)
+{
+    const json_t *checks = json_object_get(json_object_get(show, "holdout"), "checks");
+    size_t n = json_array_size(checks);
+    const json_t *last = n > 0 ? json_array_get(checks, n - 1) : NULL;
+
+    if (jsonx_int(last, "evaluation", 0) !=
+        jsonx_int(json_object_get(show, "best"), "evaluation", -1))
+        return NAN;
+    return jsonx_num(last, "objective", NAN);
+}
+
 static int run_load(struct run *r, const json_t *show, enum compare_axis axis, struct err *err)
 {
     r->show = show;
@@ -163,6 +176,7 @@ static int run_load(struct run *r, const json_t *show, enum compare_axis axis, s
             r->best[i] = NAN;
     r->x = xcalloc(r->n + 1, sizeof(*r->x));
     r->final = r->n ? r->best[r->n - 1] : NAN;
+    r->held_out = run_held_out(show);
     r->floor = run_floor(r);
     return run_axis(r, axis, err);
 }
@@ -204,6 +218,18 @@ static double run_area(const struct run *r, double horizon, bool steps)
             best = r->best[i];
     }
     return (sum + best * (horizon - at)) / horizon;
+}
+
+/* The hold-out set, when all have a final best on the same one. */
+static const char *common_holdout(const struct comparison *c)
+{
+    const char *set = jsonx_str(json_object_get(c->runs[0].show, "holdout"), "set", "");
+
+    for (size_t i = 0; i < c->n; i++)
+        if (!(c->runs[i].held_out > 0) ||
+            strcmp(jsonx_str(json_object_get(c->runs[i].show, "holdout"), "set", ""), set) != 0)
+            return NULL;
+    return set;
 }
 
 static void run_judge(struct run *r, const struct comparison *c)
@@ -330,6 +356,7 @@ int compare_searches(const json_t *shows, enum compare_by by, enum compare_axis 
         c.best = fmax(c.best, c.runs[i].final);
     }
     c.horizon = horizon_of(&c);
+    c.holdout = common_holdout(&c);
     for (size_t i = 0; i < c.n; i++)
         run_judge(&c.runs[i], &c);
     arms_make(&c);

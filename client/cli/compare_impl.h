@@ -15,6 +15,7 @@ struct run {
     size_t n;
     double floor;         /* what counts before its first pass; NaN when nothing passed */
     double final;         /* best of all its own; NaN */
+    double held_out;      /* its final best on the hold-out set; NaN */
     double at_horizon;    /* best so far where all are compared; NaN */
     double area;          /* mean best so far up to there; NaN when nothing passed by then */
     double to[2];         /* x at which it came within 5 and 10 %; NaN when it never did */
@@ -35,6 +36,7 @@ struct comparison {
     struct run *runs;
     struct arm *arms;
     double best, horizon;
+    const char *holdout; /* set on which all have a final best; NULL: not all have */
 };
 
 /* compare.c */

@@ -359,6 +359,10 @@ static json_t *arm_json(const struct comparison *c, const struct arm *a)
     o = json_pack("{s:s, s:I, s:o}", "arm", a->label, "n", (json_int_t)a->n, "searches", ids);
     ARM_VALUES(c, a, final, v, n);
     json_object_set_new(o, "final", summary_json(v, n, a->n));
+    if (c->holdout != NULL) {
+        ARM_VALUES(c, a, held_out, v, n);
+        json_object_set_new(o, "held_out", summary_json(v, n, a->n));
+    }
     ARM_VALUES(c, a, at_horizon, v, n);
     json_object_set_new(o, "at_horizon", summary_json(v, n, a->n));
     ARM_VALUES(c, a, area, v, n);

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "proto/methods.h"
 #include "feedback.h"
+#include "search_view.h"
 #include "show.h"
 
 static const struct pos search_pos[] = { { "S", "search", ROW_REQUIRED, "id of the search" },
@@ -33,6 +34,8 @@ static const struct opt start_opts[] = {
       "what a warm search takes from memory, commas between: adopt, plans, prior, live (all)" },
     { "seed", OPT_UINT, "N", "seed", 0, "fixes every random choice" },
     { "set", OPT_TEXT, "S", "set", 0, "workload set to measure on (cpu)" },
+    { "holdout", OPT_TEXT, "S", "holdout", 0,
+      "workload set that is never tuned on; the best is measured on it now and then (none)" },
     { "policy", OPT_TEXT, "P", "policy", 0,
       "how the next open node is selected: utility or lexicographic (utility)" },
     { "budget", OPT_BUDGET, "B", "budget", 0,
@@ -138,6 +141,20 @@ static void show_best(const json_t *search)
         printf(", %s of roofline", roofline);
     printf("\n  assignment %s\n  program    %s\n", assignment, program);
     feedback_print_workloads(json_object_get(best, "feedback"));
+}
+
+/* Bests on the set that is not tuned on, the last one last. */
+static void show_holdout(const json_t *search)
+{
+    const json_t *holdout = json_object_get(search, "holdout"), *check;
+    CLEANUP(freep) char *set = show_text_at(holdout, "set", SHOW_TEXT);
+    size_t i;
+
+    json_array_foreach (json_object_get(holdout, "checks"), i, check) {
+        CLEANUP(freep) char *text = view_holdout_text(set, check);
+
+        printf("  #%-10lld %s\n", jsonx_int(check, "evaluation", 0), text);
+    }
 }
 
 /* What the best is worth in parts: adopted from memory, added by this search. */
@@ -375,6 +392,7 @@ static void show_print(const json_t *s)
     show_notices(s);
     show_predictions(s);
     show_best(s);
+    show_holdout(s);
     show_gain(s);
     show_arms(s);
     show_seeds(s);

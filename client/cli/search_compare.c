@@ -68,6 +68,8 @@ static json_t *arm_row(const json_t *arm)
     snprintf(text, sizeof(text), "%.2fx", jsonx_num(json_object_get(arm, "final"), "median", NAN));
     set_text(row, "median", json_is_number(show_at(arm, "final.median")) ? text : "-");
     set_ratio(row, "final", json_object_get(arm, "final"), "geomean");
+    if (json_object_get(arm, "held_out") != NULL)
+        set_ratio(row, "held_out", json_object_get(arm, "held_out"), "geomean");
     set_reached(row, "within_5", json_object_get(arm, "within_5"));
     set_reached(row, "within_10", json_object_get(arm, "within_10"));
     if (against == NULL)
@@ -89,6 +91,7 @@ static void arms_print(const json_t *arms)
                                              { "N", "n", SHOW_TEXT },
                                              { "MEDIAN", "median", SHOW_TEXT },
                                              { "FINAL BEST", "final", SHOW_TEXT },
+                                             { "HELD OUT", "held_out", SHOW_TEXT },
                                              { "WITHIN 5 %", "within_5", SHOW_TEXT },
                                              { "WITHIN 10 %", "within_10", SHOW_TEXT },
                                              { "FAILURES", "failures", SHOW_TEXT },
@@ -204,6 +207,8 @@ static void compare_print(const json_t *result)
     printf("\nWITHIN 5 %%, 10 %%: %s until that near the best of all, failures included\n"
            "FINAL BEST: geometric mean, with a 95 %% interval by resampling\n",
            strcmp(axis, "time") == 0 ? "seconds" : axis);
+    if (json_object_get(json_array_get(arms, 0), "held_out") != NULL)
+        printf("HELD OUT: the same of the final bests on the set that was not tuned on\n");
     if (json_array_size(arms) > 1)
         printf("BEST, AREA: best so far there, and mean best so far up to there, over the first "
                "arm's\n");

@@ -230,6 +230,45 @@ static bool view_talk(struct view *v, const char *type, const json_t *e)
     return true;
 }
 
+char *view_holdout_text(const char *set, const json_t *check)
+{
+    CLEANUP(freep) char *objective = show_text_at(check, "objective", SHOW_FACTOR);
+    CLEANUP(freep) char *tuned = show_text_at(check, "tuned", SHOW_FACTOR);
+    CLEANUP(freep) char *status = show_text_at(check, "status", SHOW_TEXT);
+    CLEANUP(freep) char *message = show_text_at(check, "message", SHOW_TEXT);
+    bool said = *message && strcmp(message, "-") != 0;
+
+    if (json_is_number(json_object_get(check, "objective")))
+        return str_printf("held out (%s): %s where the tuning set says %s", set, objective, tuned);
+    return str_printf("held out (%s): %s where the tuning set says %s%s%s", set, status, tuned,
+                      said ? ": " : "", said ? message : "");
+}
+
+char *view_holdout_last(const json_t *show)
+{
+    const json_t *holdout = json_object_get(show, "holdout");
+    const json_t *checks = json_object_get(holdout, "checks");
+    CLEANUP(freep) char *set = show_text_at(holdout, "set", SHOW_TEXT);
+    size_t n = json_array_size(checks);
+
+    return n > 0 ? view_holdout_text(set, json_array_get(checks, n - 1)) : NULL;
+}
+
+/* The champion on the hold-out set: lines of their own. */
+static bool view_holdout(struct view *v, const char *type, const json_t *e)
+{
+    CLEANUP(freep) char *set = show_text_at(e, "set", SHOW_TEXT);
+    CLEANUP(freep) char *message = show_text_at(e, "message", SHOW_TEXT);
+
+    if (strcmp(type, "holdout") == 0)
+        view_remember(v, view_holdout_text(set, e));
+    else if (strcmp(type, "holdout_lost") == 0)
+        view_remember(v, str_printf("held out (%s): could not be carried out: %s", set, message));
+    else
+        return false;
+    return true;
+}
+
 bool view_event(struct view *v, const json_t *e)
 {
     static const struct {
@@ -249,6 +288,8 @@ bool view_event(struct view *v, const json_t *e)
         return view_memory(v, e);
     if (strcmp(type, "measured") == 0)
         return view_measured(v, e);
+    if (str_has_prefix(type, "holdout"))
+        return view_holdout(v, type, e);
     return view_talk(v, type, e);
 }
 

@@ -41,4 +41,10 @@ size_t view_failed(const struct view *v);
 /* Draws the block, over itself when it was drawn before. */
 void view_draw(struct view *v, const char *search);
 
+/* "held out (full): 12.10x where the tuning set says 14.00x" of a check (a member of holdout.checks
+ * of search.show, or a holdout event), or why it could not be measured. Owned. */
+char *view_holdout_text(const char *set, const json_t *check);
+/* The same of the last check of search.show; NULL when there is none. Owned. */
+char *view_holdout_last(const json_t *show);
+
 #endif

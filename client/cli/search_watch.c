@@ -128,12 +128,15 @@ static void summary_print(const struct watch *w, const json_t *show)
     CLEANUP(freep) char *assignment = show_text_at(best, "assignment", SHOW_TEXT);
     CLEANUP(freep) char *program = show_text_at(best, "program", SHOW_SHORT);
     CLEANUP(freep) char *time = show_text_at(show, "spent.time", SHOW_SECONDS);
+    CLEANUP(freep) char *holdout = view_holdout_last(show);
 
     printf("\nsearch %s is %s: %zu evaluation%s, %zu failed, %s\n", w->search, w->view.state,
            w->view.n, w->view.n == 1 ? "" : "s", view_failed(&w->view), time);
     if (json_is_number(json_object_get(best, "objective"))) {
         printf("best %s the baseline's speed [%s, %s]\n  %s\n", objective, low, high, assignment);
         gain_print(json_object_get(show, "gain"));
+        if (holdout)
+            printf("%s\n", holdout);
         printf("go on with:\n  ksearch program export %s --to DIR\n", program);
     } else {
         printf("nothing passed; what failed and why:\n");

@@ -294,7 +294,8 @@ const struct rpc_method rpc_search_methods[] = {
       "evaluations, failures{}, seeds[], predictions{n, crps, crps_corrected, coverage80, "
       "coverage80_corrected}, nodes, cycles, trying{}, "
       "baseline{n, first_us, now_us, drift, note}, "
-      "overhead{n, own_ms_median, sync_ms_median, launch_ms_median}}",
+      "overhead{n, own_ms_median, sync_ms_median, launch_ms_median}, and with a hold-out set "
+      "holdout{set, checking, checks[{evaluation, status, message, objective, tuned, gap}]}}",
       NULL },
     { "search.watch", one_rows, sizeof(struct one_params), RPC_STREAM, search_watch,
       "Streams the events of a search as notifications search.event until search.end. One that is "

@@ -32,7 +32,7 @@ enum { WINDOW_DEFAULT = 1, WINDOW_MODEL = 3 };
 /* ---- search.start ---- */
 
 struct start_params {
-    char *task, *device, *set;
+    char *task, *device, *set, *holdout;
     int proposer, strategy, policy;
     bool cold;
     uint64_t seed;
@@ -54,6 +54,10 @@ static const struct param start_rows[] = {
       "device name; default from the configuration", 0, 0, NULL, 0 },
     { "set", PARAM_NAME, offsetof(struct start_params, set), 0, "workload set; default \"cpu\"", 0,
       0, NULL, 0 },
+    { "holdout", PARAM_NAME, offsetof(struct start_params, holdout), 0,
+      "workload set that is never tuned on: the best is measured on it every 20 evaluations and at "
+      "the end",
+      0, 0, NULL, 0 },
     { "proposer", PARAM_ENUM, offsetof(struct start_params, proposer), 0,
       "who proposes: builtin, random as its control arm (cold), or a language model: openai (an "
       "endpoint), queue (whoever answers 'llm pending'), replay (recorded answers)",
@@ -94,6 +98,22 @@ static void start_defaults(void *p)
     ((struct start_params *)p)->lanes = 1;
 }
 
+/* What is held back must be there, and must not be what is tuned on. */
+static int check_holdout(const struct pack_definition *def, const struct pack_set *tuned,
+                         const struct start_params *p, struct err *err)
+{
+    if (p->holdout == NULL)
+        return 0;
+    if (pack_set(def, p->holdout) == NULL)
+        return err_set(err, ERR_NOT_FOUND, "task '%s' has no workload set '%s' to hold out",
+                       p->task, p->holdout);
+    if (strcmp(p->holdout, tuned->name) == 0)
+        return err_set(err, ERR_INVALID,
+                       "'holdout' is '%s', the set that the search tunes on; name another one",
+                       p->holdout);
+    return 0;
+}
+
 static int check_task(struct daemon *d, const struct start_params *p,
                       const struct pack_definition **def, const struct pack_set **set,
                       struct err *err)
@@ -111,7 +131,7 @@ static int check_task(struct daemon *d, const struct start_params *p,
         return err_set(err, ERR_NOT_FOUND, "task '%s' has no workload set '%s'", p->task,
                        p->set ? p->set : "cpu");
     *def = found;
-    return 0;
+    return check_holdout(found, *set, p, err);
 }
 
 void rpc_search_new_id(char out[SEARCH_ID_MAX])
@@ -150,6 +170,7 @@ static void fill_spec(struct search_spec *spec, const struct start_params *p,
     spec->task = xstrdup(p->task);
     spec->device = xstrdup(device);
     spec->set = xstrdup(set);
+    spec->holdout = p->holdout ? xstrdup(p->holdout) : NULL;
     spec->proposer = xstrdup(proposers[p->proposer]);
     spec->strategy = xstrdup(strategy_names[p->strategy]);
     spec->policy = select_policy_from_name(policies[p->policy]);
@@ -258,6 +279,11 @@ static int start_recorded_run(struct work *w, struct err *err)
         return err_set(err, ERR_NOT_FOUND,
                        "task '%s' has no workload set '%s'; it has: " RECORDED_SET, p->task,
                        p->set);
+    if (p->holdout != NULL)
+        return err_set(
+            err, ERR_INVALID,
+            "'holdout' is '%s', but task '%s' is a recorded table: its only set is " RECORDED_SET,
+            p->holdout, p->task);
     if (recorded_device(doc, p->task, p->device, d->conf->default_device, &device, err) != 0)
         return -1;
     sr->device = xstrdup(device);
@@ -288,10 +314,9 @@ static void start_recorded_done(struct work *w, const struct err *err)
     struct start_call *sc = &sr->start;
     struct search_spec spec = { 0 };
     struct search_scope scope = { 0 };
-    struct err stopping = { .code = ERR_CANCELLED, .msg = "the daemon is stopping" };
 
-    if (err != NULL || sc->daemon->searches == NULL) {
-        sc->done(sc->arg, NULL, err != NULL ? err : &stopping);
+    if (err != NULL) {
+        sc->done(sc->arg, NULL, err);
     } else {
         fill_spec(&spec, sc->params, &sc->budget, sr->device, RECORDED_SET);
         recorded_scope(sr, &scope);

@@ -116,7 +116,8 @@ static void status_then(struct daemon *d, void *params, json_t *result)
     json_object_set_new(result, "socket", json_string(d->conf->socket));
     json_object_set_new(result, "searches", searches_status(d->searches));
     json_object_set_new(result, "packs", packs_status(d->packs));
-    json_object_set_new(result, "evaluator", evaluator_status(d->evaluator));
+    if (d->evaluator != NULL) /* NULL, as the models, while the daemon stops */
+        json_object_set_new(result, "evaluator", evaluator_status(d->evaluator));
     json_object_set_new(result, "embedding", embedder_status(d->embedder));
     if (d->llms != NULL)
         json_object_set_new(result, "llm", llms_status(d->llms));

@@ -54,16 +54,23 @@ int evaluation_start(struct runner *r, bool duel, eval_done_fn *done, struct err
 {
     struct daemon *d = r->owner->daemon;
     struct search *s = r->search;
-    struct trial *t = search_open_trial(s), *champion = search_trial(s, s->champion);
+    struct trial *checked = holdout_open_trial(s);
+    struct trial *t = checked ? checked : search_open_trial(s);
+    struct trial *champion = search_trial(s, s->champion);
     const struct pack_definition *def = packs_find(d->packs, s->spec.task);
     struct eval_define mine[EVAL_DEFINES_MAX], his[EVAL_DEFINES_MAX];
     json_t *holder = NULL, *his_holder = NULL;
-    struct rng rng = rng_derive(s->spec.seed, duel ? "duel" : "measure",
-                                t->n * 8 + (duel ? r->duelled_twice : t->tries));
+    struct rng rng = rng_derive(s->spec.seed,
+                                duel      ? "duel"
+                                : checked ? "holdout"
+                                          : "measure",
+                                t->n * 8 + (duel      ? r->duelled_twice
+                                            : checked ? s->holdout.tries
+                                                      : t->tries));
     struct eval_request req = {
         .pack = def ? def->pack : NULL,
         .definition = s->spec.task,
-        .set = s->spec.set,
+        .set = checked ? s->spec.holdout : s->spec.set,
         .device = s->spec.device,
         .seed = rng_u64(&rng),
         .threads = (uint32_t)d->conf->eval_threads,
@@ -89,7 +96,7 @@ int evaluation_start(struct runner *r, bool duel, eval_done_fn *done, struct err
     if (duel && !s->recorded) {
         req.champion = program_of(s, champion, his, &his_holder);
     }
-    if (!duel) {
+    if (!duel && !checked) {
         r->seed = req.seed;
         req.known = known = known_objects(s, &req.n_known);
     }

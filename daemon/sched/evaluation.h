@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The evaluation of a runner's open trial: the request that is made of trial, task and
- * configuration, and the result as the runner keeps it. Private to daemon/sched. Thread: loop.
+ * The evaluation of a runner's open trial, or of the champion that is to be checked on the hold-out
+ * set: the request that is made of trial, task and configuration, and the result as the runner
+ * keeps it. Private to daemon/sched. Thread: loop.
  */
 #ifndef KS_SCHED_EVALUATION_H
 #define KS_SCHED_EVALUATION_H

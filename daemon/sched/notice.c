@@ -6,6 +6,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "search/search.h"
 
 static const struct trial *trial_of_event(const struct search *s, const json_t *ev)
@@ -45,7 +46,9 @@ json_t *notice_of_event(const struct search *s, const json_t *ev)
 
     for (size_t i = 0; i < ARRAY_LEN(hidden); i++)
         json_object_del(n, hidden[i]);
-    if (t != NULL)
+    if (str_has_prefix(jsonx_str(ev, "type", ""), "holdout"))
+        holdout_describe(s, n);
+    else if (t != NULL)
         describe_trial(s, t, n);
     if (json_object_get(ev, "baseline_q") != NULL && drift_is_notable(&s->drift))
         json_object_set_new(n, "drift", json_string(drift_text(&s->drift, note, sizeof(note))));

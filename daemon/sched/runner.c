@@ -251,7 +251,7 @@ static void measured(struct runner *r)
     }
     *(duel ? &r->duel : &r->result) = result;
     *(duel ? &r->has_duel : &r->has_result) = true;
-    if (!duel && outcome_wants_duel(r->search, &r->result))
+    if (!duel && r->search->holdout.open == 0 && outcome_wants_duel(r->search, &r->result))
         start_evaluation(r, true);
     else
         submit(r, PHASE_RECORDING, step_record, record_done);
@@ -270,6 +270,12 @@ static void measure_done(void *ctx, const struct eval_result *result, const json
         measured(r);
 }
 
+/* Is there something to evaluate: a trial, or a champion on the hold-out set? */
+static bool wants_machine(const struct search *s)
+{
+    return search_open_trial(s) != NULL || s->holdout.open != 0;
+}
+
 static void plan_done(struct work *w, const struct err *err)
 {
     struct runner *r = runner_of(w);
@@ -278,7 +284,7 @@ static void plan_done(struct work *w, const struct err *err)
         stall(r, err);
         return;
     }
-    if (search_open_trial(r->search) == NULL || r->want == SEARCHES_CANCEL || r->owner->closing) {
+    if (!wants_machine(r->search) || r->want == SEARCHES_CANCEL || r->owner->closing) {
         step_over(r);
         return;
     }
@@ -394,7 +400,7 @@ static void talk_done(struct work *w, const struct err *err)
         give_in(r);
         return;
     }
-    if (r->search->state == SEARCH_RUNNING && search_open_trial(r->search) != NULL) {
+    if (r->search->state == SEARCH_RUNNING && wants_machine(r->search)) {
         set_held_up(r, "");
         r->phase = PHASE_QUEUED;
         if (r->search->recorded)

@@ -32,6 +32,7 @@ struct start {
     struct search_scope scope;
     json_t *program;
     struct search *search;
+    bool too_late; /* asked for by what ended while the daemon was stopping: nothing is stored */
     searches_done_fn *done;
     void *arg;
 };
@@ -45,7 +46,9 @@ static int start_run(struct work *w, struct err *err)
     json_t *doc = search_document(&st->spec, &st->scope, c->wall_ns(c) / NS_PER_SEC);
     int rc = -1;
 
-    if (b == NULL || doc == NULL)
+    if (st->too_late)
+        err_set(err, ERR_CANCELLED, "the daemon is stopping");
+    else if (b == NULL || doc == NULL)
         err_set(err, ERR_NOMEM, "no memory to start a search");
     else if ((st->program == NULL ||
               kb_batch_put_doc(b, KB_PROGRAM, st->scope.program.hex, st->program, err) == 0) &&
@@ -59,16 +62,15 @@ static int start_run(struct work *w, struct err *err)
 static void start_done(struct work *w, const struct err *err)
 {
     struct start *st = LIST_OF(w, struct start, work);
+    struct runner *r = NULL;
 
     list_remove(&st->node);
     if (err == NULL && !st->owner->closing) {
-        struct runner *r = runner_new(st->owner, TAKE(st->search));
-
+        r = runner_new(st->owner, TAKE(st->search));
         log_info("search %s: %s on %s, %s, seed %llu, %llu evaluations", st->spec.id, st->spec.task,
                  st->spec.device, st->spec.cold ? "cold" : "warm",
                  (unsigned long long)st->spec.seed, (unsigned long long)st->spec.budget_evals);
         st->done(st->arg, st->spec.id, NULL);
-        runner_wake(r);
     } else {
         struct err stopping = { .code = ERR_CANCELLED, .msg = "the daemon is stopping" };
 
@@ -79,6 +81,8 @@ static void start_done(struct work *w, const struct err *err)
     search_scope_release(&st->scope);
     json_decref(st->program);
     free(st);
+    if (r != NULL) /* last: a worker has the search then, which shares what is released above */
+        runner_wake(r);
 }
 
 /* A program is addressed by its source and build settings alone. */
@@ -88,6 +92,7 @@ void searches_start(struct searches *ss, struct search_spec *spec, struct search
     struct start *st = xcalloc(1, sizeof(*st));
 
     st->owner = ss;
+    st->too_late = ss->closing;
     st->done = done;
     st->arg = arg;
     list_append(&ss->starting, &st->node);
@@ -299,7 +304,7 @@ int searches_open(struct daemon *d, struct searches **out, struct err *err)
     list_init(&ss->starting);
     pthread_mutex_init(&ss->lock, NULL);
     if (kb_each_doc(d->kb, KB_SEARCH, list_unfinished, &u, err) != 0) {
-        searches_close(ss);
+        searches_free(ss);
         return err_ctx(err, "looking for unfinished searches");
     }
     *out = ss;
@@ -355,9 +360,17 @@ void searches_close(struct searches *ss)
         }
         turns_end(&r->turn);
         runner_keep(r);
+        pthread_mutex_lock(&ss->lock);
         list_remove(&r->node);
+        pthread_mutex_unlock(&ss->lock);
         runner_free(r);
     }
+}
+
+void searches_free(struct searches *ss)
+{
+    if (ss == NULL)
+        return;
     pthread_mutex_destroy(&ss->lock);
     free(ss);
 }

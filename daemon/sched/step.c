@@ -107,6 +107,8 @@ static int record_step(struct runner *r, struct journal *j, struct err *err)
     struct outcome o = { &r->result, r->has_duel ? &r->duel : NULL, mono(r) - r->turn_started_ns,
                          r->seed };
 
+    if (j->search->holdout.open != 0)
+        return holdout_record(j, o.result, o.wall_ns, err);
     return outcome_record(j, &o, err);
 }
 

@@ -44,6 +44,9 @@ int author_finish(struct author *a, const char *reason, struct err *err)
     /* A budget that is used up ends a search cleanly, whatever came of it. */
     bool failed = a->s->champion == 0 && spend_exhausted(a->s) == NULL;
 
+    /* the last champion is checked first; a reason to end is found again then */
+    if (holdout_is_due_at_end(a->s))
+        return holdout_plan(a->j, err);
     return journal_add(
         a->j, json_pack("{s:s, s:s}", "type", failed ? "failed" : "done", "reason", reason), err);
 }
@@ -354,7 +357,8 @@ int author_step(struct journal *j, const struct prompts *prompts, struct err *er
 
     if (!s->begun && s->state != SEARCH_PAUSED && begin(&a, err) != 0)
         return -1;
-    while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL && !a.waits) {
+    while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL && s->holdout.open == 0 &&
+           !a.waits) {
         bool moved = false;
 
         if (move(&a, &moved, err) != 0)
@@ -362,6 +366,8 @@ int author_step(struct journal *j, const struct prompts *prompts, struct err *er
         if (moved)
             continue;
         /* all that could be asked is asked: now the machine */
+        if (holdout_is_due(s))
+            return holdout_plan(j, err);
         if (author_measure(&a, &moved, err) != 0)
             return -1;
         if (!moved)

@@ -487,8 +487,11 @@ static int next_attempt(struct journal *j, const char **cycle_over, struct err *
     return 0;
 }
 
+/* The last champion is checked on the hold-out set first; a reason to end is found again then. */
 static int finish(struct journal *j, const char *reason, struct err *err)
 {
+    if (holdout_is_due_at_end(j->search))
+        return holdout_plan(j, err);
     return journal_add(j, json_pack("{s:s, s:s}", "type", "done", "reason", reason), err);
 }
 
@@ -498,7 +501,7 @@ int planner_step(struct journal *j, struct err *err)
 
     if (!s->begun && s->state != SEARCH_PAUSED && begin(j, err) != 0)
         return -1;
-    while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL) {
+    while (s->state == SEARCH_RUNNING && search_open_trial(s) == NULL && s->holdout.open == 0) {
         const char *why = search_exhausted(s), *cycle_over = NULL;
         bool over = false;
 
@@ -507,6 +510,9 @@ int planner_step(struct journal *j, struct err *err)
                 return -1;
         } else if (why != NULL) {
             if (finish(j, why, err) != 0)
+                return -1;
+        } else if (holdout_is_due(s)) {
+            if (holdout_plan(j, err) != 0)
                 return -1;
         } else if (lane_in_cycle(&s->lanes[0])) {
             if (next_attempt(j, &cycle_over, err) != 0 ||

@@ -109,6 +109,7 @@ void search_free(struct search *s)
     calls_release(&s->calls);
     gifts_release(&s->gifts);
     scorebook_release(&s->scorebook);
+    holdout_release(&s->holdout);
     for (size_t i = 0; i < LANES_MAX; i++)
         free(s->lanes[i].note);
     free(s->summary);

@@ -31,6 +31,7 @@
 #include "search/drift.h"
 #include "search/engine.h"
 #include "search/gifts.h"
+#include "search/holdout.h"
 #include "search/lanes.h"
 #include "search/learn.h"
 #include "search/live.h"
@@ -73,6 +74,7 @@ bool search_state_may_become(enum search_state from, enum search_state to);
 struct search_spec {
     char id[SEARCH_ID_MAX];
     char *task, *device, *set;
+    char *holdout; /* workload set that it never tunes on (holdout.h); NULL: none */
     char *proposer, *strategy;
     enum select_policy policy;
     bool cold;        /* reads nothing from memory */
@@ -160,6 +162,7 @@ struct search {
     struct drift drift;              /* of the baseline */
     struct calibration *calibration; /* of its predictions; owned */
     struct credit_offers offers;     /* insights that memory gave it */
+    struct holdout holdout;          /* its champions on the hold-out set */
 
     /* Not part of the fold, but a function of it or of the knowledge base. */
     struct engine *memory_free; /* of the memory-free arm; NULL until it is asked */

@@ -51,6 +51,8 @@ json_t *search_document(const struct search_spec *spec, const struct search_scop
         json_object_set_new(doc, "limits", limits_json(spec));
         if (scope->brief != NULL)
             json_object_set(doc, "brief", scope->brief);
+        if (spec->holdout != NULL)
+            json_object_set_new(doc, "holdout", json_string(spec->holdout));
     }
     if (doc != NULL)
         json_object_set_new(
@@ -84,6 +86,8 @@ static int parse_fields(const json_t *doc, struct search *s, struct err *err)
     s->spec.task = dup_field(doc, "task");
     s->spec.device = dup_field(doc, "device");
     s->spec.set = dup_field(doc, "set");
+    if (json_object_get(doc, "holdout") != NULL)
+        s->spec.holdout = dup_field(doc, "holdout");
     s->spec.proposer = dup_field(doc, "proposer");
     s->spec.strategy = dup_field(doc, "strategy");
     s->spec.policy = select_policy_from_name(jsonx_str(doc, "policy", ""));
@@ -139,6 +143,7 @@ void search_spec_release(struct search_spec *spec)
     free(spec->task);
     free(spec->device);
     free(spec->set);
+    free(spec->holdout);
     free(spec->proposer);
     free(spec->strategy);
     memset(spec, 0, sizeof(*spec));

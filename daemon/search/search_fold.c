@@ -196,7 +196,7 @@ static int apply_attempt(struct search *s, const json_t *ev, struct err *err)
     struct lane *l = lane_of(s, ev);
     struct trial *t;
 
-    if (l == NULL || !lane_in_cycle(l) || search_open_trial(s) != NULL ||
+    if (l == NULL || !lane_in_cycle(l) || search_open_trial(s) != NULL || s->holdout.open != 0 ||
         program >= search_programs(s) ||
         (uint64_t)jsonx_int(ev, "evaluation", 0) != s->n_trials + 1)
         return misfit(err, s, "an attempt out of order");
@@ -485,6 +485,9 @@ static const struct {
     { "used", apply_used },
     { "told", apply_told },
     { "notice", spend_apply_notice },
+    { "holdout_due", holdout_apply_due },
+    { "holdout_lost", holdout_apply_lost },
+    { "holdout", holdout_apply },
 };
 
 int search_apply(struct search *s, const json_t *event, struct err *err)

@@ -268,6 +268,8 @@ json_t *search_show_json(const struct search *s)
     json_object_set_new(show, "model", search_model_json(s));
     json_object_set_new(show, "baseline", baseline_json(s));
     json_object_set_new(show, "overhead", overhead_json(s));
+    if (s->spec.holdout != NULL)
+        json_object_set_new(show, "holdout", holdout_json(s));
     return show;
 }
 

@@ -28,8 +28,8 @@ static const struct {
                        1e9, false },
 };
 
-static const char *const stage_names[SPEND_STAGE_COUNT] = { "build", "check", "timing", "duel",
-                                                            "evaluation" };
+static const char *const stage_names[SPEND_STAGE_COUNT] = { "build", "check",   "timing",
+                                                            "duel",  "holdout", "evaluation" };
 
 /* ---- Budgets ---- */
 
@@ -189,7 +189,7 @@ void spend_apply_answered(struct search *s, const json_t *ev)
 
     if (s->accounted_s > 0)
         waited = fmin(waited, (double)passed_s + 1);
-    if (search_open_trial(s) == NULL) {
+    if (search_open_trial(s) == NULL && s->holdout.open == 0) {
         s->wall_ns = added(s->wall_ns, (uint64_t)(fmin(waited, 1e8) * 1e9));
         s->accounted_s = MAX(s->accounted_s, at_s);
     }
@@ -264,6 +264,10 @@ void spend_of(const struct search *s, struct spend *out)
     p.tokens = added(p.tokens_in, p.tokens_out);
     for (uint64_t n = 1; n <= p.evals; n++)
         count_trial(search_trial(s, n), &p);
+    for (size_t i = 0; i < s->holdout.n; i++) {
+        p.device_ns += s->holdout.checks[i].device_ns;
+        count_stage(&p, SPEND_HOLDOUT, s->holdout.checks[i].device_ns);
+    }
     *out = p;
 }
 
@@ -345,7 +349,7 @@ json_t *spend_ledger_json(const struct spend *p)
         if (p->calls[k].calls > 0)
             json_array_append_new(ledger, calls_row(k, &p->calls[k]));
     for (unsigned g = 0; g < SPEND_STAGE_COUNT; g++) {
-        if (g == SPEND_UNSPLIT && p->stages[g].n == 0)
+        if ((g == SPEND_UNSPLIT || g == SPEND_HOLDOUT) && p->stages[g].n == 0)
             continue;
         json_array_append_new(ledger, json_pack("{s:s, s:I, s:f}", "stage", stage_names[g], "n",
                                                 (json_int_t)p->stages[g].n, "seconds",

@@ -49,6 +49,7 @@ enum spend_stage {
     SPEND_CHECK,
     SPEND_TIMING,
     SPEND_DUEL,    /* champion and challenger side by side, all of it */
+    SPEND_HOLDOUT, /* champions on the hold-out set, all of it */
     SPEND_UNSPLIT, /* of evaluations that were stored before there were stages */
     SPEND_STAGE_COUNT
 };

@@ -333,6 +333,36 @@ static void extreme_numbers_are_drawn(void **state)
     assert_fails(compare_svg(doc, &small, &err), err, ERR_LIMIT);
 }
 
+static void hold_out(json_t *show, const char *set, int checked, double objective)
+{
+    json_object_set_new(show, "best", json_pack("{s:i}", "evaluation", 4));
+    json_object_set_new(show, "holdout",
+                        json_pack("{s:s, s:[{s:i, s:f}]}", "set", set, "checks", "evaluation",
+                                  checked, "objective", objective));
+}
+
+/* Final bests on what was held back are told when all searches have one, on the same set. */
+static void held_out_bests_are_told_when_all_have_one(void **state)
+{
+    json_auto_t *shows = two_arms(), *none = compare(shows, COMPARE_BY_ARM, COMPARE_EVALUATIONS);
+    json_auto_t *all = NULL, *old = NULL, *other = NULL;
+
+    (void)state;
+    assert_true(isnan(at(none, 0, "held_out.geomean")));
+    for (size_t i = 0; i < json_array_size(shows); i++)
+        hold_out(json_array_get(shows, i), "full", 4, i < 3 ? 1.5 : 3);
+    all = compare(shows, COMPARE_BY_ARM, COMPARE_EVALUATIONS);
+    assert_float_equal(at(all, 0, "held_out.geomean"), 1.5, 1e-12);
+    assert_float_equal(at(all, 1, "held_out.geomean"), 3, 1e-12);
+    assert_int_equal(at(all, 1, "held_out.n"), 3);
+    hold_out(json_array_get(shows, 2), "full", 3, 9); /* of an earlier best */
+    old = compare(shows, COMPARE_BY_ARM, COMPARE_EVALUATIONS);
+    assert_true(isnan(at(old, 1, "held_out.geomean")));
+    hold_out(json_array_get(shows, 2), "edge", 4, 9);
+    other = compare(shows, COMPARE_BY_ARM, COMPARE_EVALUATIONS);
+    assert_true(isnan(at(other, 1, "held_out.geomean")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +380,7 @@ int main(void)
         T(the_picture_has_arms_axes_and_escaped_names),
         T(a_single_search_is_a_line_and_none_that_passed_is_a_frame),
         T(extreme_numbers_are_drawn),
+        T(held_out_bests_are_told_when_all_have_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

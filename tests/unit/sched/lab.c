@@ -111,6 +111,7 @@ static struct search *store_search(struct lab *lab, const struct lab_run *run)
     struct search_spec spec = { .task = (char *)run->task,
                                 .device = "cpu",
                                 .set = "cpu",
+                                .holdout = (char *)lab->holdout,
                                 .proposer = lab->strategy ? "queue" : "builtin",
                                 .strategy = (char *)(lab->strategy ? lab->strategy : "world-model"),
                                 .policy = SELECT_UTILITY,
@@ -285,6 +286,26 @@ static bool record(struct lab *lab, struct search **s)
     return write_step(lab, &j, s);
 }
 
+/* The champion on the hold-out set. */
+static bool record_holdout(struct lab *lab, struct search **s)
+{
+    struct eval_result r = measure(lab, *s, holdout_open_trial(*s), NULL);
+    struct journal j;
+    struct err err;
+
+    if (lab->check_at == 0)
+        lab->check_at = lab->commits;
+    r.set = (*s)->spec.holdout;
+    r.objective *= exp(-lab->holdout_gap);
+    if (lab->holdout_fails) {
+        r.status = EVAL_INFRASTRUCTURE;
+        r.message = "the other machine is on fire";
+    }
+    assert_ok(journal_open(&j, *s, &lab->clock.clock, &err), err);
+    assert_ok(holdout_record(&j, &r, NS_PER_SEC, &err), err);
+    return write_step(lab, &j, s);
+}
+
 struct search *lab_begin(struct lab *lab, const struct lab_run *run)
 {
     return store_search(lab, run);
@@ -368,6 +389,10 @@ bool lab_step(struct lab *lab, struct search **s)
         assert_ok(world_check((*s)->world, &err), err);
         if (!write_step(lab, &j, s))
             continue;
+        if (holdout_open_trial(*s) != NULL) {
+            record_holdout(lab, s);
+            continue;
+        }
         if (search_open_trial(*s) == NULL) {
             if (search_has_model(*s) && !search_is_over((*s)->state) && !answer_calls(lab, s))
                 return false; /* nobody answers */

@@ -24,8 +24,13 @@ struct lab {
     /* 1 + the parameter that neither worth nor compiled object depends on; 0: no objects are told.
      */
     size_t dead;
-    size_t timed;   /* evaluations that were measured rather than known, duels not counted */
-    size_t commits; /* durable writes so far */
+    /* Set that searches hold out; NULL: none. There every program is worth this much less (log). */
+    const char *holdout;
+    double holdout_gap;
+    bool holdout_fails; /* every check on it is lost */
+    size_t check_at;    /* durable writes before the first result of a check */
+    size_t timed;       /* evaluations that were measured rather than known, duels not counted */
+    size_t commits;     /* durable writes so far */
     /* With a language model (lab_llm.h): who answers, and what a program is worth. */
     char *(*model)(struct lab *lab, const struct llm_request *req);
     void *model_ctx;
