@@ -29,8 +29,8 @@ enum {
     LLM_HASH_HEX = 64
 };
 
-/* Who is asked: the one that keeps the world model, the one that writes programs, the one that
- * repairs an answer's form. */
+/* Who is asked: the one that keeps the world model (and has the last try at a program that the
+ * coder did not get right), the one that writes programs, the one that repairs a plan's form. */
 enum llm_role { LLM_PLANNER, LLM_CODER, LLM_EDITOR, LLM_ROLE_COUNT };
 /* "planner", "coder", "editor". */
 const char *llm_role_name(enum llm_role role);

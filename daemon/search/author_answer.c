@@ -97,29 +97,50 @@ static bool edit_fits(struct search *s, const struct world_edit *edit, json_t *e
 static int plain_tree(struct author *a, struct err *err)
 {
     static const struct {
+        const char *bottleneck; /* of the task; NULL: of any */
         const char *id, *title, *description;
         double score;
     } rows[] = {
-        { "plain1", "work in parallel over the independent outputs",
+        { NULL, "plain1", "work in parallel over the independent outputs",
           "Divide the outputs among all threads so that each has about equal work; split the "
-          "longest "
-          "piece when there are fewer pieces than threads.",
+          "longest piece when there are fewer pieces than threads.",
           0.8 },
-        { "plain2", "vectorise the innermost loops",
+        { "memory", "plain2", "read every byte once, in order",
+          "Fuse passes over the same data, walk it in the order in which it lies, and keep what is "
+          "used again in the cache by tiles of its size.",
+          0.7 },
+        { "memory", "plain3", "fetch ahead what is read through an index",
+          "Ask for rows some iterations before they are used, into the nearest cache that holds "
+          "them until then; vectorise the conversions and sums on the way.",
+          0.6 },
+        { "compute", "plain2", "tiles of results in registers",
+          "Compute a block of outputs at a time whose sums stay in vector registers, so that each "
+          "value loaded is used several times and many multiply-adds are under way.",
+          0.7 },
+        { "compute", "plain3", "pack operands for the widest products",
+          "Lay the operands out in the order in which the inner loop takes them, in the narrowest "
+          "type that the tolerance allows and the device multiplies fastest.",
+          0.6 },
+        { "", "plain2", "vectorise the innermost loops",
           "Arrange data and loops so that the compiler, or intrinsics, use the widest vectors on "
           "contiguous data; keep several accumulators.",
           0.7 },
-        { "plain3", "touch memory once",
+        { "", "plain3", "touch memory once",
           "Fuse passes over the same data, tile so that what is used again stays in the cache, and "
           "fetch ahead what is read through an index.",
           0.6 },
     };
+    const char *bound = a->s->scope.bottleneck;
+    bool known = strcmp(bound, "memory") == 0 || strcmp(bound, "compute") == 0;
     struct world_edit edit;
 
     world_edit_init(&edit, WORLD_BY_SYSTEM, "init", a->s->n_trials);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct world_spec *spec =
-            &world_edit_add(&edit, WORLD_OP_INSERT, world_get(a->s->world, 0)->id)->spec;
+        struct world_spec *spec;
+
+        if (rows[i].bottleneck != NULL && strcmp(rows[i].bottleneck, known ? bound : "") != 0)
+            continue;
+        spec = &world_edit_add(&edit, WORLD_OP_INSERT, world_get(a->s->world, 0)->id)->spec;
 
         world_spec_text(spec, WORLD_SET_ID, rows[i].id);
         world_spec_text(spec, WORLD_SET_TITLE, rows[i].title);

@@ -190,6 +190,17 @@ static int read_event(const struct search *s, json_int_t seq, const char *type, 
     return 0;
 }
 
+/*
+ * Who is asked: a plan whose form was wrong goes to the editor. A program that was not usable twice
+ * goes to whoever plans, mostly the stronger model: the last try is not the coder's again.
+ */
+static enum llm_role role_asked(const struct call *c)
+{
+    if (c->attempt > 1 && !call_writes(c->kind))
+        return LLM_EDITOR;
+    return c->attempt >= CALL_TRIES_MAX ? LLM_PLANNER : call_role(c->kind);
+}
+
 int call_request_read(const struct search *s, const struct call *c, struct call_request *out,
                       struct err *err)
 {
@@ -205,20 +216,18 @@ int call_request_read(const struct search *s, const struct call *c, struct call_
     snprintf(out->id, sizeof(out->id), "%s.%llu", s->spec.id, (unsigned long long)c->n);
     if (!call_writes(c->kind))
         out->schema = plan_answer_schema(c->kind, &schema_name);
-    out->req =
-        (struct llm_request){ .id = out->id,
-                              .hash = c->hash,
-                              .role = c->attempt > 1 && !call_writes(c->kind) ? LLM_EDITOR
-                                                                              : call_role(c->kind),
-                              .kind = call_kind_name(c->kind),
-                              .search = s->spec.id,
-                              .task = s->spec.task,
-                              .attempt = c->attempt,
-                              .system = jsonx_str(out->system, "text", ""),
-                              .prefix = jsonx_str(out->prefix, "text", ""),
-                              .prompt = jsonx_str(out->event, "prompt", ""),
-                              .schema_name = schema_name,
-                              .schema = out->schema };
+    out->req = (struct llm_request){ .id = out->id,
+                                     .hash = c->hash,
+                                     .role = role_asked(c),
+                                     .kind = call_kind_name(c->kind),
+                                     .search = s->spec.id,
+                                     .task = s->spec.task,
+                                     .attempt = c->attempt,
+                                     .system = jsonx_str(out->system, "text", ""),
+                                     .prefix = jsonx_str(out->prefix, "text", ""),
+                                     .prompt = jsonx_str(out->event, "prompt", ""),
+                                     .schema_name = schema_name,
+                                     .schema = out->schema };
     return 0;
 }
 

@@ -635,9 +635,36 @@ static void without_a_plan_the_search_begins_with_a_plain_tree(void **state)
     assert_int_equal(inits, CALL_TRIES_MAX);
     assert_true(world_find(s->world, "plain1") != WORLD_NONE);
     assert_true(world_find(s->world, "plain3") != WORLD_NONE);
+    /* the laboratory's task waits for memory */
+    assert_string_equal(world_get(s->world, world_find(s->world, "plain3"))->action.title,
+                        "fetch ahead what is read through an index");
     assert_true(cycles >= 1);
     assert_int_equal(search_measured(s), 8);
     done(&lab, s, events);
+}
+
+/* Plans, and never a program. */
+static char *writes_nothing(struct lab *lab, const struct llm_request *req)
+{
+    struct askings *n = lab->model_ctx;
+
+    if (req->schema != NULL)
+        return strcmp(req->kind, "init") == 0 ? one_plan() : xstrdup("{\"ops\":[]}");
+    assert_int_equal(req->role, req->attempt == CALL_TRIES_MAX ? LLM_PLANNER : LLM_CODER);
+    n->programs++;
+    n->repairs += req->role == LLM_PLANNER;
+    return xstrdup("I would rather not.");
+}
+
+static void the_last_try_at_a_program_is_not_the_coder_s_again(void **state)
+{
+    struct lab lab = { 0 };
+    struct askings n = { 0 };
+    struct search *s = search_with(&lab, *state, writes_nothing, &n, 1, 8);
+
+    assert_true(n.programs >= CALL_TRIES_MAX);
+    assert_true(n.repairs >= 1);
+    done(&lab, s, NULL);
 }
 
 static void repairs_of_plans_are_asked_of_the_editor(void **state)
@@ -853,6 +880,7 @@ int main(void)
         T(repairs_are_counted),
         T(without_a_plan_the_search_begins_with_a_plain_tree),
         T(repairs_of_plans_are_asked_of_the_editor),
+        T(the_last_try_at_a_program_is_not_the_coder_s_again),
         T(repairs_of_an_answer_are_no_rounds),
         T(a_round_within_the_noise_is_no_gain),
         T(an_author_may_end_a_cycle),
